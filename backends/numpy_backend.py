@@ -1,0 +1,116 @@
+"""NumPy: one sample at a time on worker threads, each with single-threaded BLAS.
+
+A sample is computed by the same instructions whichever thread takes it, so the bits do not depend on their number.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import ThreadpoolController
+
+from .contract import Array, Backend, Gates, Peepholes, Result
+from .convolution import convolve, gradient_input, gradient_weights, without_graph
+from .gates import gates_backward, gates_forward
+
+
+class NumpyBackend:
+    """Arrays in the host's memory."""
+
+    name = "numpy"
+
+    def __init__(self, threads: int) -> None:
+        """Compute with `threads` ≥ 1 worker threads; they start with the first call that can use them."""
+        if threads < 1:
+            raise ValueError(f"threads must be ≥ 1; got {threads}")
+        self.threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+        self._pool_process = os.getpid()
+
+    @property
+    def description(self) -> str:
+        return f"{platform.processor() or platform.machine()}, {self.threads} worker thread(s)"
+
+    def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        return np.zeros(shape, dtype)
+
+    def asarray(self, host: Array) -> Array:
+        return host
+
+    def to_numpy(self, array: Array) -> Array:
+        return array
+
+    def owns(self, array: object) -> bool:
+        return isinstance(array, np.ndarray)
+
+    def channels_last(self, array: Array) -> Array:
+        return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, -3, -1)), -1, -3)
+
+    def map_samples(self, work: Callable[[slice], Result], samples: int, column_elements: int) -> list[Result]:
+        def one(sample: int) -> Result:
+            with without_graph():
+                return work(slice(sample, sample + 1))
+
+        with _single_threaded_blas():
+            if self.threads == 1 or samples == 1:
+                return [one(sample) for sample in range(samples)]
+            return list(self._workers().map(one, range(samples)))
+
+    def _workers(self) -> ThreadPoolExecutor:
+        if self._pool is None or self._pool_process != os.getpid():  # threads do not survive a fork
+            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="convlstm")
+            self._pool_process = os.getpid()
+        return self._pool
+
+    convolve = staticmethod(convolve)
+    gradient_input = staticmethod(gradient_input)
+    gradient_weights = staticmethod(gradient_weights)
+
+    def gates_forward(
+        self, z_x: Array, z_h: Array | None, bias: Array | None, c_previous: Array, peepholes: Peepholes | None
+    ) -> tuple[Array, Array, Gates]:
+        return gates_forward(z_x, z_h, bias, c_previous, peepholes)
+
+    def gates_backward(self, dh: Array, dc: Array, gates: Gates) -> tuple[Array, Array]:
+        return gates_backward(dh, dc, gates)
+
+    def synchronise(self) -> None:
+        return None
+
+
+_blas_lock = threading.Lock()
+_blas_users = 0
+_blas_limit = None
+_blas: ThreadpoolController | None = None
+
+
+@contextmanager
+def _single_threaded_blas() -> Iterator[None]:
+    """Give BLAS one thread while anybody is inside, and what it had before when the last one leaves.
+
+    The limit belongs to the process, so overlapping users share it; none may lift it under another.
+    """
+    global _blas, _blas_limit, _blas_users
+    with _blas_lock:
+        if _blas_users == 0:
+            _blas = _blas or ThreadpoolController()  # finding the loaded libraries takes milliseconds: once
+            _blas_limit = _blas.limit(limits=1, user_api="blas")
+        _blas_users += 1
+    try:
+        yield
+    finally:
+        with _blas_lock:
+            _blas_users -= 1
+            if _blas_users == 0 and _blas_limit is not None:
+                _blas_limit.restore_original_limits()
+                _blas_limit = None
+
+
+_: type[Backend] = NumpyBackend  # the type checker holds it against the contract

@@ -1,0 +1,63 @@
+"""Interleaved timing: every contender once a round, in rotating order, so that a slow minute hits all of them alike."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Contender = Callable[[], object]  # one step; returns when its work is done
+
+
+def interleaved(contenders: Mapping[str, Contender], rounds: int, warm_up: int = 2) -> dict[str, list[float]]:
+    """Return each contender's seconds, one for each round, after `warm_up` rounds that do not count."""
+    names = list(contenders)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(-warm_up, rounds):
+        turn = number % len(names)
+        for name in names[turn:] + names[:turn]:
+            start = time.perf_counter()
+            contenders[name]()
+            elapsed = time.perf_counter() - start
+            if number >= 0:
+                seconds[name].append(elapsed)
+    return seconds
+
+
+def summary(seconds: list[float]) -> dict[str, float]:
+    """Return median and quartiles in milliseconds."""
+    low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else seconds * 3
+    return {"median_ms": middle * 1e3, "lower_quartile_ms": low * 1e3, "upper_quartile_ms": high * 1e3}
+
+
+def environment(packages: tuple[str, ...]) -> dict[str, Any]:
+    """Return what the figures depend on: processor, cores, system, Python, versions of `packages`, load."""
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": versions,
+        "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as info:
+            lines = dict(line.split(":", 1) for line in info if ":" in line)
+        fields = {key.strip(): value.strip() for key, value in lines.items()}
+        simd = [name for name in ("avx2", "avx512f", "avx512_bf16") if name in fields.get("flags", "").split()]
+        return f"{fields.get('model name', platform.machine())} ({' '.join(simd)})"
+    except OSError:
+        return platform.processor() or platform.machine()

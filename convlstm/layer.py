@@ -1,0 +1,249 @@
+"""`ConvLSTM`: one layer as users hold it. Checks at the boundary, samples handed to the backend, gradients summed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convlstm.backends import Array, get_backend
+from convlstm.backends.contract import Peepholes, check_array
+from convlstm.backends.geometry import Geometry, Padding, Pair, as_pair, resolve_geometry
+from convlstm.cell import Cell
+from convlstm.parameters import Kind, SampleSum, initial_layer, layer_shapes
+from convlstm.recurrence import State, Unrolled, unroll_backward, unroll_forward
+
+
+@dataclass(frozen=True)
+class LayerCache:
+    """What `ConvLSTM.forward` keeps for `ConvLSTM.backward`: for each range of samples its unrolled steps."""
+
+    x_shape: tuple[int, ...]  # (N, T, Cin, Hx, Wx)
+    h_shape: tuple[int, ...]  # (N, T, C, H, W)
+    parts: list[tuple[slice, Unrolled]]
+
+
+class ConvLSTM:
+    """A convolutional LSTM layer (Shi et al. 2015); the equations stand in cell.py.
+
+    Attributes:
+        parameters: dict of arrays, ``"W_x"`` (4C, Cin, K, K), ``"W_h"`` (4C, C, K, K), with a bias ``"b"`` (4C,) or
+            (4C, H, W), with peepholes ``"p_i"``, ``"p_f"``, ``"p_o"`` (C,) or (C, H, W).  Gates stand in the order
+            i, f, g, o.  Arrays of the same shape and dtype may be assigned.
+        backend: the backend that owns the parameters, and all arrays that go in and come out.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        kernel_size: int | Pair = 3,
+        bias: Kind = "channel",
+        peephole: Kind = None,
+        spatial_shape: Pair | None = None,
+        dtype: npt.DTypeLike = "float32",
+        backend: str = "auto",
+        seed: int = 0,
+        *,
+        recurrent_kernel_size: int | Pair | None = None,
+        stride: int | Pair = 1,
+        padding: Padding = "same",
+        dilation: int | Pair = 1,
+        name: str = "",
+    ) -> None:
+        """Make a layer with initial parameters drawn from (seed, name).
+
+        Args:
+            in_channels: Cin, channels of x.
+            hidden_channels: C, channels of h and c.
+            kernel_size: K of both convolutions, or (height, width).
+            bias: None, one per "channel" or one per "pixel".
+            peephole: None, one weight per "channel" or one per "pixel" (the paper's).
+            spatial_shape: (H, W) of the hidden maps; needed where something is per pixel.
+            dtype: "float32" or "float64".
+            backend: see `get_backend`.
+            seed: of the initial parameters.
+            recurrent_kernel_size: K of the convolution over h where it differs from `kernel_size`.
+            stride: of the convolution over x; the one over h has stride 1.
+            padding: of the convolution over x, see `resolve_geometry`; the one over h has "same".
+            dilation: of the convolution over x; the one over h has dilation 1.
+            name: prefix of the parameters' names in messages and of their places in the random space, so that layers
+                of one model differ.
+
+        Raises:
+            ValueError: a size, kind, dtype or seed that is none of the above.
+            BackendUnavailable: see `get_backend`.
+        """
+        self.name = name
+        self.in_channels = _count("in_channels", in_channels)
+        self.hidden_channels = _count("hidden_channels", hidden_channels)
+        self.kernel_size = as_pair("kernel_size", kernel_size)
+        self.recurrent_kernel_size = (
+            self.kernel_size if recurrent_kernel_size is None else as_pair("recurrent_kernel_size", recurrent_kernel_size)
+        )
+        self.stride = as_pair("stride", stride)
+        self.dilation = as_pair("dilation", dilation)
+        self.padding = padding
+        self.bias = _kind("bias", bias)
+        self.peephole = _kind("peephole", peephole)
+        self.spatial_shape = None if spatial_shape is None else as_pair("spatial_shape", spatial_shape)
+        self.dtype = _float("dtype", dtype)
+        self.backend = get_backend(backend)
+        self._shapes = layer_shapes(
+            self.in_channels, self.hidden_channels, self.kernel_size, self.recurrent_kernel_size,
+            bias=self.bias, peephole=self.peephole, spatial_shape=self.spatial_shape,
+        )  # fmt: skip
+        initial = initial_layer(self._shapes, self.dtype, seed, name)
+        self.parameters: dict[str, Array] = {key: self.backend.asarray(value) for key, value in initial.items()}
+
+    def forward(self, x: Array, state: State | None = None) -> tuple[Array, State, LayerCache]:
+        """Run the layer over a batch of sequences.
+
+        Args:
+            x: (N, T, Cin, Hx, Wx).
+            state: (h₋₁, c₋₁), each (N, C, H, W); None for zeros.
+
+        Returns:
+            h: (N, T, C, H, W), every hidden state.
+            state: (h_T, c_T), each (N, C, H, W).
+            cache: for `backward`.
+
+        Raises:
+            TypeError: an array on another backend or of another dtype; the message names it.
+            ValueError: an array of another shape, or a kernel larger than the map.
+        """
+        check_array(self.backend, "x", x, self.dtype, ("N", "T", self.in_channels, "H", "W"))
+        N, T, _, Hx, Wx = x.shape
+        cell = self.cell(Hx, Wx)
+        state_shape = (N, self.hidden_channels, *cell.over_x.output_shape(Hx, Wx))
+        if state is not None:
+            self._check_state("state", state, state_shape)
+        h = self.backend.zeros((N, T, *state_shape[1:]), self.dtype)
+        h_last = self.backend.zeros(state_shape, self.dtype)
+        c_last = self.backend.zeros(state_shape, self.dtype)
+
+        def run(part: slice) -> tuple[slice, Unrolled]:
+            before = None if state is None else (state[0][part], state[1][part])
+            hs, (_, c_last[part]), unrolled = unroll_forward(cell, [x[part, t] for t in range(T)], before)
+            for t, h_t in enumerate(hs):
+                h[part, t] = h_t
+            h_last[part] = hs[-1]
+            return part, unrolled
+
+        parts = self.backend.map_samples(run, N, self.column_elements(cell, Hx, Wx))
+        return h, (h_last, c_last), LayerCache(x.shape, h.shape, parts)
+
+    def backward(
+        self, cache: LayerCache, dh: Array, dstate: State | None = None
+    ) -> tuple[Array, State, dict[str, Array]]:
+        """Return the gradients of a loss from its gradients to what `forward` returned.
+
+        Args:
+            cache: from `forward`; it is not changed and may be used again.
+            dh: (N, T, C, H, W), to h.
+            dstate: to (h_T, c_T), each (N, C, H, W), added to what reaches them through dh; None for zeros.
+
+        Returns:
+            dx: (N, T, Cin, Hx, Wx).
+            dstate: to (h₋₁, c₋₁), each (N, C, H, W).
+            gradients: to each parameter, summed over the samples in the fixed tree of `SampleSum`.
+
+        Raises:
+            TypeError, ValueError: as `forward`.
+        """
+        check_array(self.backend, "dh", dh, self.dtype, cache.h_shape)
+        N, T, C, H, W = cache.h_shape
+        if dstate is not None:
+            self._check_state("dstate", dstate, (N, C, H, W))
+        dx = self.backend.zeros(cache.x_shape, self.dtype)
+        dh_first = self.backend.zeros((N, C, H, W), self.dtype)
+        dc_first = self.backend.zeros((N, C, H, W), self.dtype)
+        total = SampleSum()
+
+        def run(work: slice) -> None:
+            for index in range(work.start, work.stop):
+                part, unrolled = cache.parts[index]
+                gradients = self.zero_gradients()
+                after = (None, None) if dstate is None else (dstate[0][part], dstate[1][part])
+                dxs, before = unroll_backward(
+                    unrolled, [dh[part, t] for t in range(T)], after, gradients, to_x=True, to_state=True
+                )
+                for t, dx_t in enumerate(dxs):
+                    dx[part, t] = dx_t
+                dh_first[part], dc_first[part] = before
+                total.add(index, gradients)
+
+        self.backend.map_samples(run, len(cache.parts), 1)  # forward has cut the batch already
+        return dx, (dh_first, dc_first), total.total()
+
+    def cell(self, height: int, width: int) -> Cell:
+        """Return the parameters, checked, and the geometry for input maps of this size.
+
+        Raises:
+            KeyError: a parameter is missing or has no place in this layer.
+            TypeError, ValueError: a parameter is not an array of this layer's backend, dtype and shape; the kernel is
+                larger than the map; or parameters per pixel are for hidden maps of another size.
+        """
+        self._check_parameters()
+        over_x = resolve_geometry(
+            height, width, self.kernel_size, stride=self.stride, dilation=self.dilation, padding=self.padding
+        )
+        hidden = over_x.output_shape(height, width)
+        if "pixel" in (self.bias, self.peephole) and hidden != self.spatial_shape:
+            raise ValueError(
+                f"x of {height}×{width} makes hidden maps of {hidden[0]}×{hidden[1]}, but parameters per pixel are for "
+                f"spatial_shape={self.spatial_shape}"
+            )
+        over_h = resolve_geometry(*hidden, self.recurrent_kernel_size)
+        named = {name: self._channels_last(array) for name, array in self.parameters.items()}
+        peepholes = Peepholes(named["p_i"], named["p_f"], named["p_o"]) if self.peephole else None
+        return Cell(self.backend, named["W_x"], named["W_h"], named.get("b"), peepholes, over_x, over_h)
+
+    def zero_gradients(self) -> dict[str, Array]:
+        """Return zeros in the shape of each parameter."""
+        return {name: self.backend.zeros(shape, self.dtype) for name, shape in self._shapes.items()}
+
+    def column_elements(self, cell: Cell, height: int, width: int) -> int:
+        """Return the elements of the largest column array of one sample's convolutions: channels × taps × outputs."""
+        H, W = cell.over_x.output_shape(height, width)
+        return max(int(np.prod(kernel.shape[1:])) * H * W for kernel in (cell.W_x, cell.W_h))
+
+    def _channels_last(self, parameter: Array) -> Array:
+        return self.backend.channels_last(parameter) if parameter.ndim == 3 else parameter
+
+    def _check_parameters(self) -> None:
+        if self.parameters.keys() != self._shapes.keys():
+            odd = ", ".join(sorted(self.parameters.keys() ^ self._shapes.keys()))
+            raise KeyError(f"parameters must be {', '.join(self._shapes)}; missing or unknown: {odd}")
+        for name, shape in self._shapes.items():
+            check_array(self.backend, f"parameters[{self.name + name!r}]", self.parameters[name], self.dtype, shape)
+
+    def _check_state(self, name: str, state: State, shape: tuple[int, ...]) -> None:
+        if not isinstance(state, (tuple, list)) or len(state) != 2:
+            raise TypeError(f"{name} must be a pair of arrays (h, c); got {type(state).__name__}")
+        for part, array in zip(("h", "c"), state, strict=True):
+            check_array(self.backend, f"{name} {part}", array, self.dtype, shape)
+
+
+def _count(name: str, value: int) -> int:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{name} must be an integer ≥ 1; got {value!r}")
+    return value
+
+
+def _kind(name: str, value: Any) -> Kind:
+    if value not in (None, "channel", "pixel"):
+        raise ValueError(f'{name} must be None, "channel" or "pixel"; got {value!r}')
+    return value  # type: ignore[no-any-return]
+
+
+def _float(name: str, value: npt.DTypeLike) -> np.dtype[Any]:
+    try:
+        dtype = np.dtype(value)
+    except TypeError:
+        dtype = np.dtype("O")
+    if dtype not in (np.dtype("float32"), np.dtype("float64")):
+        raise ValueError(f'{name} must be "float32" or "float64"; got {value!r}')
+    return dtype

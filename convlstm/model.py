@@ -1,0 +1,241 @@
+"""Next-frame prediction: a stack of ConvLSTM layers, a 1×1 read-out, and its own predictions fed back.
+
+Step t reads frame t and predicts frame t+1:
+
+    h¹_t = layer₁(x_t),  h²_t = layer₂(h¹_t), …          the stack, each layer with its own state
+    z_t  = W ∗ h_t + b                                   1×1 read-out, logits
+    y_t  = z_t  or  σ(z_t)                               the predicted frame
+    x_t  = frame t while there is one, then y_{t-1}
+
+Backward, the gradient to a prediction that was fed back has two parts: from the loss at t, and through x_{t+1}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from convlstm.backends import Array
+from convlstm.backends.contract import check_array
+from convlstm.backends.geometry import Pair, resolve_geometry
+from convlstm.cell import Cell
+from convlstm.layer import ConvLSTM
+from convlstm.losses import LOSSES, LossName, sigmoid, sigmoid_gradient
+from convlstm.parameters import Kind, SampleSum, uniform
+from convlstm.recurrence import State, Unrolled, add_given, unroll_backward, unroll_forward
+
+POINTWISE = resolve_geometry(1, 1, (1, 1))  # a 1×1 kernel's geometry is the same on every map
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Consecutive steps whose inputs were all known before the first of them, and what they keep for the backward."""
+
+    layers: list[Unrolled]
+    hs: list[Array]  # the last layer's, (N, C, H, W) each
+
+
+class NextFrame:
+    """Predicts each next frame of a sequence; equations above.
+
+    Attributes:
+        parameters: dict of arrays, ``"layers.0.W_x"`` … as in `ConvLSTM`, ``"readout.W"`` (channels, C, 1, 1) and
+            ``"readout.b"`` (channels,).  Arrays of the same shape and dtype may be assigned.
+        backend: the backend that owns them.
+    """
+
+    def __init__(
+        self,
+        channels: int = 1,
+        hidden_channels: Sequence[int] = (16,),
+        kernel_size: int | Pair = 3,
+        *,
+        output: Literal["linear", "sigmoid"] = "linear",
+        bias: Kind = "channel",
+        peephole: Kind = None,
+        spatial_shape: Pair | None = None,
+        dtype: npt.DTypeLike = "float32",
+        backend: str = "auto",
+        seed: int = 0,
+    ) -> None:
+        """Make a model with initial parameters drawn from `seed`.
+
+        Args:
+            channels: channels of a frame.
+            hidden_channels: C of each layer, first to last.
+            kernel_size, bias, peephole, spatial_shape, dtype, backend, seed: of every layer, see `ConvLSTM`.
+            output: "linear" predicts z, "sigmoid" σ(z).
+
+        Raises:
+            ValueError, BackendUnavailable: as `ConvLSTM`; no layers; an unknown output.
+        """
+        if not hidden_channels:
+            raise ValueError("hidden_channels must name at least one layer; got none")
+        if output not in ("linear", "sigmoid"):
+            raise ValueError(f'output must be "linear" or "sigmoid"; got {output!r}')
+        self.channels, self.output = channels, output
+        self._layers = [
+            ConvLSTM(
+                below, C, kernel_size, bias, peephole, spatial_shape, dtype, backend, seed, name=f"layers.{index}."
+            )
+            for index, (below, C) in enumerate(zip((channels, *hidden_channels), hidden_channels, strict=False))
+        ]
+        self.backend, self.dtype = self._layers[0].backend, self._layers[0].dtype
+        self.parameters: dict[str, Array] = {
+            layer.name + name: array for layer in self._layers for name, array in layer.parameters.items()
+        }
+        shape = (channels, hidden_channels[-1], 1, 1)
+        W = uniform(shape, 1 / hidden_channels[-1] ** 0.5, self.dtype, seed, "readout.W")
+        self.parameters["readout.W"] = self.backend.asarray(W)
+        self.parameters["readout.b"] = self.backend.zeros((channels,), self.dtype)
+
+    def predict(self, frames: Array, horizon: int) -> Array:
+        """Return the `horizon` frames that follow.
+
+        Args:
+            frames: (N, T, channels, H, W).
+            horizon: ≥ 1.
+
+        Returns:
+            (N, horizon, channels, H, W).
+
+        Raises:
+            TypeError, ValueError: `frames` or `horizon` is not as above; the message names it.
+        """
+        if horizon < 1:
+            raise ValueError(f"horizon must be ≥ 1; got {horizon}")
+        cells = self._checked_cells(frames)
+        N, T = frames.shape[:2]
+        predicted = self.backend.zeros((N, horizon, *frames.shape[2:]), self.dtype)
+
+        def run(part: slice) -> None:
+            _, logits = self._forward(cells, [frames[part, t] for t in range(T)], horizon)
+            for k, z in enumerate(logits[T - 1 :]):
+                predicted[part, k] = self._frame(z)
+
+        self.backend.map_samples(run, N, self._column_elements(cells, frames))
+        return predicted
+
+    def loss_and_gradients(
+        self, frames: Array, context: int | None = None, loss: LossName = "mse"
+    ) -> tuple[float, dict[str, Array]]:
+        """Return the mean loss of the T-1 predicted frames and its gradient to every parameter.
+
+        Args:
+            frames: (N, T, channels, H, W) with T ≥ 2.
+            context: how many frames the model is shown before it reads its own predictions; default T-1, all of them.
+            loss: "mse", "mae" or, on logits with targets in 0 … 1, "bce".
+
+        Raises:
+            TypeError, ValueError: an argument is not as above; the message names it.
+        """
+        cells = self._checked_cells(frames)
+        N, T = frames.shape[:2]
+        if T < 2:
+            raise ValueError(f"frames must hold at least 2 time steps, the last to be predicted; got shape {frames.shape}")
+        shown = T - 1 if context is None else context
+        if not 1 <= shown <= T - 1:
+            raise ValueError(f"context must lie in 1 … T-1 = {T - 1}; got {context}")
+        if loss not in LOSSES:
+            raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}")
+        scale = 1 / (N * (T - 1) * int(np.prod(frames.shape[2:])))
+        total = SampleSum()
+
+        def run(part: slice) -> None:
+            maps = [frames[part, t] for t in range(T)]
+            segments, logits = self._forward(cells, maps[:shown], T - shown)
+            value, dlogits = self._loss(logits, maps[1:], loss, scale)
+            gradients = self._backward(segments, logits, dlogits)
+            total.add(part.start, {"loss": value, **gradients})
+
+        self.backend.map_samples(run, N, self._column_elements(cells, frames))
+        gradients = total.total()
+        return float(gradients.pop("loss")), gradients
+    def _forward(self, cells: list[Cell], known: list[Array], horizon: int) -> tuple[list[Segment], list[Array]]:
+        """Return the segments and the logits of len(known) + horizon - 1 steps."""
+        states: list[State | None] = [None] * len(cells)
+        segments: list[Segment] = []
+        logits: list[Array] = []
+        for segment in range(horizon):
+            hs = known if segment == 0 else [self._frame(logits[-1])]
+            unrolled: list[Unrolled] = []
+            for index, cell in enumerate(cells):
+                hs, states[index], steps = unroll_forward(cell, hs, states[index])
+                unrolled.append(steps)
+            segments.append(Segment(unrolled, hs))
+            logits += [self._readout(h) for h in hs]
+        return segments, logits
+
+    def _backward(self, segments: list[Segment], logits: list[Array], dlogits: list[Array]) -> dict[str, Array]:
+        """Return the gradient to every parameter."""
+        gradients = {layer.name: layer.zero_gradients() for layer in self._layers}
+        readout = {name: self.backend.zeros(self.parameters[name].shape, self.dtype) for name in ("readout.W", "readout.b")}
+        dstates: list[tuple[Array | None, Array | None]] = [(None, None)] * len(self._layers)
+        dfed: Array | None = None  # gradient to the frame that was fed back into the segment after this one
+        end = len(logits)
+        for number in reversed(range(len(segments))):
+            segment, start = segments[number], end - len(segments[number].hs)
+            dz = dlogits[start:end]
+            if dfed is not None:
+                dz[-1] = dz[-1] + self._frame_gradient(dfed, logits[end - 1])
+            dhs: Sequence[Array] = [self._readout_gradient(h, d, readout) for h, d in zip(segment.hs, dz, strict=True)]
+            for index in reversed(range(len(self._layers))):
+                dhs, dstates[index] = unroll_backward(
+                    segment.layers[index], dhs, dstates[index], gradients[self._layers[index].name],
+                    to_x=index > 0 or number > 0, to_state=number > 0,
+                )  # fmt: skip
+            dfed, end = (dhs[0] if number > 0 else None), start
+        return {layer + name: g for layer, named in gradients.items() for name, g in named.items()} | readout
+
+    def _readout(self, h: Array) -> Array:
+        """z = W ∗ h + b: (N, C, H, W) to (N, channels, H, W)."""
+        z = self.backend.convolve(h, self.parameters["readout.W"], POINTWISE)
+        return z + self.parameters["readout.b"][:, None, None]
+
+    def _readout_gradient(self, h: Array, dz: Array, gradients: dict[str, Array]) -> Array:
+        """Return dh; add to the read-out's gradients."""
+        gradients["readout.W"] += self.backend.gradient_weights(h, dz, POINTWISE)  # z = W ∗ h + …
+        gradients["readout.b"] += dz.sum(axis=3).sum(axis=2).sum(axis=0)  # z = … + b
+        return self.backend.gradient_input(dz, self.parameters["readout.W"], POINTWISE, *h.shape[2:])  # z = W ∗ h + …
+
+    def _frame(self, z: Array) -> Array:
+        """y = z or σ(z)."""
+        return sigmoid(z) if self.output == "sigmoid" else z
+
+    def _frame_gradient(self, dy: Array, z: Array) -> Array:
+        """dz from dy."""
+        return sigmoid_gradient(dy, sigmoid(z)) if self.output == "sigmoid" else dy
+
+    def _loss(
+        self, logits: list[Array], targets: list[Array], name: LossName, scale: float
+    ) -> tuple[Array, list[Array]]:
+        """Return scale · Σ_t loss(step t), a float64 scalar, and its gradient to each step's logits."""
+        loss = LOSSES[name]
+        predicted = logits if loss.on_logits else [self._frame(z) for z in logits]
+        values = [loss.value(p, y) for p, y in zip(predicted, targets, strict=True)]
+        gradients = [scale * loss.gradient(p, y) for p, y in zip(predicted, targets, strict=True)]
+        if not loss.on_logits:
+            gradients = [self._frame_gradient(dy, z) for dy, z in zip(gradients, logits, strict=True)]
+        return scale * sum(values[1:], values[0]), gradients
+
+    def _checked_cells(self, frames: Array) -> list[Cell]:
+        """Check frames and parameters; return what each layer computes with."""
+        check_array(self.backend, "frames", frames, self.dtype, ("N", "T", self.channels, "H", "W"))
+        own = {layer.name + name for layer in self._layers for name in layer.parameters} | {"readout.W", "readout.b"}
+        if self.parameters.keys() != own:
+            odd = ", ".join(sorted(self.parameters.keys() ^ own))
+            raise KeyError(f"parameters must be {', '.join(sorted(own))}; missing or unknown: {odd}")
+        for layer in self._layers:
+            layer.parameters = {name: self.parameters[layer.name + name] for name in layer.parameters}
+        C = self._layers[-1].hidden_channels
+        for name, shape in (("readout.W", (self.channels, C, 1, 1)), ("readout.b", (self.channels,))):
+            check_array(self.backend, f"parameters[{name!r}]", self.parameters[name], self.dtype, shape)
+        return [layer.cell(*frames.shape[3:]) for layer in self._layers]
+
+    def _column_elements(self, cells: list[Cell], frames: Array) -> int:
+        """Return the elements of the largest column array that one sample needs."""
+        return max(layer.column_elements(cell, *frames.shape[3:]) for layer, cell in zip(self._layers, cells, strict=True))
