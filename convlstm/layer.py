@@ -77,8 +77,8 @@ class ConvLSTM:
             BackendUnavailable: see `get_backend`.
         """
         self.name = name
-        self.in_channels = _count("in_channels", in_channels)
-        self.hidden_channels = _count("hidden_channels", hidden_channels)
+        self.in_channels = as_count("in_channels", in_channels)
+        self.hidden_channels = as_count("hidden_channels", hidden_channels)
         self.kernel_size = as_pair("kernel_size", kernel_size)
         self.recurrent_kernel_size = (
             self.kernel_size if recurrent_kernel_size is None else as_pair("recurrent_kernel_size", recurrent_kernel_size)
@@ -227,7 +227,8 @@ class ConvLSTM:
             check_array(self.backend, f"{name} {part}", array, self.dtype, shape)
 
 
-def _count(name: str, value: int) -> int:
+def as_count(name: str, value: int) -> int:
+    """Return `value`, an integer ≥ 1; anything else is a ValueError that calls it `name`."""
     if type(value) is not int or value < 1:
         raise ValueError(f"{name} must be an integer ≥ 1; got {value!r}")
     return value

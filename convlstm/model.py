@@ -23,9 +23,10 @@ from convlstm.backends import Array
 from convlstm.backends.contract import check_array
 from convlstm.backends.geometry import Pair, resolve_geometry
 from convlstm.cell import Cell
-from convlstm.layer import ConvLSTM
+from convlstm.layer import ConvLSTM, as_count
 from convlstm.losses import LOSSES, LossName, sigmoid, sigmoid_gradient
 from convlstm.parameters import Kind, SampleSum, uniform
+from convlstm.patches import fold, unfold
 from convlstm.recurrence import State, Unrolled, add_given, unroll_backward, unroll_forward
 
 POINTWISE = resolve_geometry(1, 1, (1, 1))  # a 1×1 kernel's geometry is the same on every map
@@ -43,8 +44,8 @@ class NextFrame:
     """Predicts each next frame of a sequence; equations above.
 
     Attributes:
-        parameters: dict of arrays, ``"layers.0.W_x"`` … as in `ConvLSTM`, ``"readout.W"`` (channels, C, 1, 1) and
-            ``"readout.b"`` (channels,).  Arrays of the same shape and dtype may be assigned.
+        parameters: dict of arrays, ``"layers.0.W_x"`` … as in `ConvLSTM`, ``"readout.W"`` (D, C, 1, 1) and
+            ``"readout.b"`` (D,) with D = channels·P·P.  Arrays of the same shape and dtype may be assigned.
         backend: the backend that owns them.
     """
 
@@ -54,6 +55,7 @@ class NextFrame:
         hidden_channels: Sequence[int] = (16,),
         kernel_size: int | Pair = 3,
         *,
+        patch: int = 1,
         output: Literal["linear", "sigmoid"] = "linear",
         bias: Kind = "channel",
         peephole: Kind = None,
@@ -68,6 +70,7 @@ class NextFrame:
             channels: channels of a frame.
             hidden_channels: C of each layer, first to last.
             kernel_size, bias, peephole, spatial_shape, dtype, backend, seed: of every layer, see `ConvLSTM`.
+            patch: P; P×P pixels of a frame are folded into channels of a map 1/P as high and wide.
             output: "linear" predicts z, "sigmoid" σ(z).
 
         Raises:
@@ -77,21 +80,24 @@ class NextFrame:
             raise ValueError("hidden_channels must name at least one layer; got none")
         if output not in ("linear", "sigmoid"):
             raise ValueError(f'output must be "linear" or "sigmoid"; got {output!r}')
-        self.channels, self.output = channels, output
+        self.channels = as_count("channels", channels)
+        self.patch = as_count("patch", patch)
+        self.output = output
+        folded = channels * patch * patch
         self._layers = [
             ConvLSTM(
                 below, C, kernel_size, bias, peephole, spatial_shape, dtype, backend, seed, name=f"layers.{index}."
             )
-            for index, (below, C) in enumerate(zip((channels, *hidden_channels), hidden_channels, strict=False))
+            for index, (below, C) in enumerate(zip((folded, *hidden_channels), hidden_channels, strict=False))
         ]
         self.backend, self.dtype = self._layers[0].backend, self._layers[0].dtype
         self.parameters: dict[str, Array] = {
             layer.name + name: array for layer in self._layers for name, array in layer.parameters.items()
         }
-        shape = (channels, hidden_channels[-1], 1, 1)
-        W = uniform(shape, 1 / hidden_channels[-1] ** 0.5, self.dtype, seed, "readout.W")
+        self._readout_shapes = {"readout.W": (folded, hidden_channels[-1], 1, 1), "readout.b": (folded,)}
+        W = uniform(self._readout_shapes["readout.W"], 1 / hidden_channels[-1] ** 0.5, self.dtype, seed, "readout.W")
         self.parameters["readout.W"] = self.backend.asarray(W)
-        self.parameters["readout.b"] = self.backend.zeros((channels,), self.dtype)
+        self.parameters["readout.b"] = self.backend.zeros((folded,), self.dtype)
 
     def predict(self, frames: Array, horizon: int) -> Array:
         """Return the `horizon` frames that follow.
@@ -108,17 +114,18 @@ class NextFrame:
         """
         if horizon < 1:
             raise ValueError(f"horizon must be ≥ 1; got {horizon}")
-        cells = self._checked_cells(frames)
-        N, T = frames.shape[:2]
-        predicted = self.backend.zeros((N, horizon, *frames.shape[2:]), self.dtype)
+        folded = self._folded(frames)
+        cells = self._cells(folded)
+        N, T = folded.shape[:2]
+        predicted = self.backend.zeros((N, horizon, *folded.shape[2:]), self.dtype)
 
         def run(part: slice) -> None:
-            _, logits = self._forward(cells, [frames[part, t] for t in range(T)], horizon)
+            _, logits = self._forward(cells, [folded[part, t] for t in range(T)], horizon)
             for k, z in enumerate(logits[T - 1 :]):
                 predicted[part, k] = self._frame(z)
 
-        self.backend.map_samples(run, N, self._column_elements(cells, frames))
-        return predicted
+        self.backend.map_samples(run, N, self._column_elements(cells, folded))
+        return unfold(predicted, self.patch)
 
     def loss_and_gradients(
         self, frames: Array, context: int | None = None, loss: LossName = "mse"
@@ -133,8 +140,9 @@ class NextFrame:
         Raises:
             TypeError, ValueError: an argument is not as above; the message names it.
         """
-        cells = self._checked_cells(frames)
-        N, T = frames.shape[:2]
+        folded = self._folded(frames)
+        cells = self._cells(folded)
+        N, T = folded.shape[:2]
         if T < 2:
             raise ValueError(f"frames must hold at least 2 time steps, the last to be predicted; got shape {frames.shape}")
         shown = T - 1 if context is None else context
@@ -142,17 +150,17 @@ class NextFrame:
             raise ValueError(f"context must lie in 1 … T-1 = {T - 1}; got {context}")
         if loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}")
-        scale = 1 / (N * (T - 1) * int(np.prod(frames.shape[2:])))
+        scale = 1 / (N * (T - 1) * int(np.prod(folded.shape[2:])))
         total = SampleSum()
 
         def run(part: slice) -> None:
-            maps = [frames[part, t] for t in range(T)]
+            maps = [folded[part, t] for t in range(T)]
             segments, logits = self._forward(cells, maps[:shown], T - shown)
             value, dlogits = self._loss(logits, maps[1:], loss, scale)
             gradients = self._backward(segments, logits, dlogits)
             total.add(part.start, {"loss": value, **gradients})
 
-        self.backend.map_samples(run, N, self._column_elements(cells, frames))
+        self.backend.map_samples(run, N, self._column_elements(cells, folded))
         gradients = total.total()
         return float(gradients.pop("loss")), gradients
     def _forward(self, cells: list[Cell], known: list[Array], horizon: int) -> tuple[list[Segment], list[Array]]:
@@ -173,7 +181,7 @@ class NextFrame:
     def _backward(self, segments: list[Segment], logits: list[Array], dlogits: list[Array]) -> dict[str, Array]:
         """Return the gradient to every parameter."""
         gradients = {layer.name: layer.zero_gradients() for layer in self._layers}
-        readout = {name: self.backend.zeros(self.parameters[name].shape, self.dtype) for name in ("readout.W", "readout.b")}
+        readout = {name: self.backend.zeros(shape, self.dtype) for name, shape in self._readout_shapes.items()}
         dstates: list[tuple[Array | None, Array | None]] = [(None, None)] * len(self._layers)
         dfed: Array | None = None  # gradient to the frame that was fed back into the segment after this one
         end = len(logits)
@@ -222,20 +230,22 @@ class NextFrame:
             gradients = [self._frame_gradient(dy, z) for dy, z in zip(gradients, logits, strict=True)]
         return scale * sum(values[1:], values[0]), gradients
 
-    def _checked_cells(self, frames: Array) -> list[Cell]:
-        """Check frames and parameters; return what each layer computes with."""
+    def _folded(self, frames: Array) -> Array:
         check_array(self.backend, "frames", frames, self.dtype, ("N", "T", self.channels, "H", "W"))
-        own = {layer.name + name for layer in self._layers for name in layer.parameters} | {"readout.W", "readout.b"}
-        if self.parameters.keys() != own:
-            odd = ", ".join(sorted(self.parameters.keys() ^ own))
-            raise KeyError(f"parameters must be {', '.join(sorted(own))}; missing or unknown: {odd}")
+        return fold(frames, self.patch)
+
+    def _cells(self, folded: Array) -> list[Cell]:
+        """Return what each layer computes with; check the parameters."""
+        own = [layer.name + name for layer in self._layers for name in layer.parameters] + list(self._readout_shapes)
+        if self.parameters.keys() != set(own):
+            odd = ", ".join(sorted(self.parameters.keys() ^ set(own)))
+            raise KeyError(f"parameters must be {', '.join(own)}; missing or unknown: {odd}")
+        for name, shape in self._readout_shapes.items():
+            check_array(self.backend, f"parameters[{name!r}]", self.parameters[name], self.dtype, shape)
         for layer in self._layers:
             layer.parameters = {name: self.parameters[layer.name + name] for name in layer.parameters}
-        C = self._layers[-1].hidden_channels
-        for name, shape in (("readout.W", (self.channels, C, 1, 1)), ("readout.b", (self.channels,))):
-            check_array(self.backend, f"parameters[{name!r}]", self.parameters[name], self.dtype, shape)
-        return [layer.cell(*frames.shape[3:]) for layer in self._layers]
+        return [layer.cell(*folded.shape[3:]) for layer in self._layers]
 
-    def _column_elements(self, cells: list[Cell], frames: Array) -> int:
+    def _column_elements(self, cells: list[Cell], folded: Array) -> int:
         """Return the elements of the largest column array that one sample needs."""
-        return max(layer.column_elements(cell, *frames.shape[3:]) for layer, cell in zip(self._layers, cells, strict=True))
+        return max(layer.column_elements(cell, *folded.shape[3:]) for layer, cell in zip(self._layers, cells, strict=True))

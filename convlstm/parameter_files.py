@@ -149,7 +149,7 @@ def _fitted(name: str, given: NDArray[Any], right: Any) -> NDArray[Any]:
 
 def _checked(path: Path, name: str, array: Any) -> NDArray[Any]:
     """Return ``array`` in C order and the machine's byte order, or say why it cannot be saved."""
-    if not re.fullmatch(r"(?!__metadata__$)[^/\\\x00-\x1f]+", name):
+    if not re.fullmatch(r"(?!__metadata__$)[^/\\\x00-\x1f\ud800-\udfff]+", name):
         raise ParameterFileError(f"{path}: a parameter name must serve as a file name, without / or \\; got {name!r}")
     if not isinstance(array, np.ndarray):
         given = f"{type(array).__module__}.{type(array).__name__}"

@@ -32,4 +32,7 @@ def generator(seed: int, purpose: str, sample: int = 0, step: int = 0) -> np.ran
         if not 0 <= word < 2**64:
             raise ValueError(f"{name} must lie in 0 … 2**64 - 1; got {word}")
     purpose_key = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little")
-    return np.random.Generator(np.random.Philox(key=[seed, purpose_key], counter=[0, 0, sample, step]))
+    # As uint64 arrays: from a list, NumPy would make floats of words of 2**63 and more, and lose their low bits.
+    key = np.array([seed, purpose_key], np.uint64)
+    counter = np.array([0, 0, sample, step], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))

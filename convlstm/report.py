@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Lengths are pixels of the file.  README shows it at half its width, so that it is sharp on fine screens too.
+# Lengths are pixels of the file.  README shows it at about half its width, so that it is sharp on fine screens too.
 WIDTH = 1800  # at most, where the frames are not larger than that by themselves
-DPI = 200
+DPI = 128  # a power of two: matplotlib, which wants inches, gets back the very pixels
 MARGIN = 40
 BETWEEN = 8  # two neighbouring frames
 TALLEST = 240  # a frame, where zooming made it so
@@ -54,9 +54,8 @@ def forecast_figure(
         OSError: the file cannot be written.
     """
     _check_shapes(context.shape, forecast.shape, truth.shape)
-    H, W = context.shape[-2:]
-    sequences = [array.reshape(-1, *array.shape[-3:]) for array in (context, forecast, truth)]  # (N, T, H, W) each
-    data = _png(_compose(*sequences, title, _zoom(context.shape[-3] + forecast.shape[-3], H, W)))
+    seen, ahead, came = (array.reshape(-1, *array.shape[-3:]) for array in (context, forecast, truth))  # (N, T, H, W)
+    data = _png(_compose(seen, ahead, came, title))
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -79,15 +78,14 @@ def _check_shapes(context: tuple[int, ...], forecast: tuple[int, ...], truth: tu
 def _zoom(columns: int, H: int, W: int) -> int:
     """Return how many pixels of the file one pixel of a frame takes each way: a whole number keeps it square."""
     room = (WIDTH - 2 * MARGIN - LABEL) // columns - BETWEEN
-    return max(1, min(round(room / W), TALLEST // H))
+    return max(1, min(room // W, TALLEST // H))
 
 
-def _compose(
-    context: NDArray[Any], forecast: NDArray[Any], truth: NDArray[Any], title: str | None, zoom: int
-) -> Figure:
-    """Return the figure: all three arrays (N, T, H, W)."""
+def _compose(context: NDArray[Any], forecast: NDArray[Any], truth: NDArray[Any], title: str | None) -> Figure:
+    """Return the figure; all three arrays are (N, T, H, W)."""
     N, T_in, H, W = context.shape
     T_out = forecast.shape[1]
+    zoom = _zoom(T_in + T_out, H, W)
     high, wide = zoom * H, zoom * W
     top = HEADING + (TITLE if title else 0)
     block = 2 * high + BETWEEN + BETWEEN_SEQUENCES
@@ -95,7 +93,7 @@ def _compose(
     figure = _blank(right + T_out * (wide + BETWEEN) - BETWEEN + MARGIN, top + N * block - BETWEEN_SEQUENCES + MARGIN)
 
     if title:
-        _write(figure, title, MARGIN, MARGIN + 18, 11, INK, weight="bold")
+        _write(figure, title, MARGIN, MARGIN + 18, 17, INK, weight="bold")
     down = (high + BETWEEN) // 2  # the seen frames stand once, half-way between their two futures
     _time_labels(figure, range(1 - T_in, 1), MARGIN, wide, top + down)
     _time_labels(figure, range(1, T_out + 1), right, wide, top)
@@ -105,7 +103,7 @@ def _compose(
         _fork(figure, right - LABEL, y + high // 2, y + high + BETWEEN + high // 2)
         for name, colour, frames in (("forecast", ACCENT, forecast[n]), ("truth", INK, truth[n])):
             _row(figure, frames, right, y, zoom)
-            _write(figure, name, right - LABEL + 60, y + high // 2, 9, colour)
+            _write(figure, name, right - LABEL + 60, y + high // 2, 14, colour)
             y += high + BETWEEN
     return figure
 
@@ -117,7 +115,7 @@ def _time_labels(figure: Figure, times: Sequence[int], x: int, wide: int, bottom
         if time % every == 0 or every == 1:
             centre = x + column * (wide + BETWEEN) + wide // 2
             label = f"{time:+d}".replace("-", "\N{MINUS SIGN}") if time else "0"
-            _write(figure, label, centre, bottom - 24, 7.5, FAINT, align="center")
+            _write(figure, label, centre, bottom - 24, 12.5, FAINT, align="center")
 
 
 def _fork(figure: Figure, x: int, upper: int, lower: int) -> None:
@@ -129,14 +127,15 @@ def _fork(figure: Figure, x: int, upper: int, lower: int) -> None:
     for end in (upper, lower):
         middle = (upper + lower) // 2
         ys = [1 - y / height for y in (middle, middle, end, end)]
-        figure.add_artist(Line2D(xs, ys, color=RULE, linewidth=1, transform=figure.transFigure))
+        figure.add_artist(Line2D(xs, ys, color=RULE, linewidth=1.6, transform=figure.transFigure))
 
 
 def _row(figure: Figure, frames: NDArray[Any], x: int, y: int, zoom: int) -> None:
     """Place frames (T, H, W) side by side, the first one's upper left corner at (x, y) from the figure's own."""
     height = round(figure.bbox.height)
     for frame in frames:
-        shade = np.clip(np.nan_to_num(frame.astype(np.float64)), 0, 1)
+        brightness = np.clip(np.nan_to_num(frame.astype(np.float64)), 0, 1)
+        shade = np.round(63 * brightness) / 63  # looks the same as 256 shades, and the file is smaller
         pixels = np.repeat(shade[..., None], 3, axis=-1)  # (H, W, 3)
         pixels[np.isnan(frame)] = (0.9, 0.1, 0.1)
         pixels = pixels.repeat(zoom, axis=0).repeat(zoom, axis=1)
@@ -166,7 +165,7 @@ def _write(
     width, height = figure.bbox.width, figure.bbox.height
     figure.text(
         x / width, 1 - y / height, text, fontfamily=FONT, fontsize=points, color=colour, fontweight=weight,
-        horizontalalignment=align, verticalalignment="center_baseline", parse_math=False,
+        horizontalalignment=align, verticalalignment="center_baseline", parse_math=False, usetex=False,
     )  # fmt: skip
 
 
@@ -174,5 +173,6 @@ def _png(figure: Figure) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})  # matplotlib's version would be in it
+    # No metadata: matplotlib would write its version, and the bytes would change with it.
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})  # type: ignore[no-untyped-call, unused-ignore]
     return buffer.getvalue()

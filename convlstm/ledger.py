@@ -1,0 +1,51 @@
+"""A run's ledger: one line a step, whose digest is chained over all that the step computed.
+
+    {"step": 0, "loss": 0.69, "loss_hex": "0x1.6p-1", "digest": "…"}
+
+digest_k = SHA-256(digest_{k-1}, loss, every gradient, every weight after the step).  Two runs whose last lines agree
+agreed in every bit of every step.  Nothing in a line depends on time, machine or thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from convlstm.backends.contract import Array
+
+
+class Ledger:
+    """Appends to a ledger file, a line as soon as its step is done."""
+
+    def __init__(self, path: Path) -> None:
+        """Start an empty ledger at `path`."""
+        self._file = path.open("w", encoding="utf-8", newline="\n")
+        self._tip = b""
+        self.steps = 0
+
+    def append(self, loss: float, gradients: Mapping[str, Array], weights: Mapping[str, Array]) -> None:
+        """Write the next step's line.
+
+        Args:
+            loss: before the step.
+            gradients: NumPy arrays, as they came from the backward pass.
+            weights: NumPy arrays, after the step.
+        """
+        digest = hashlib.sha256(self._tip + np.float64(loss).tobytes())
+        for named in (gradients, weights):
+            for name in sorted(named):
+                digest.update(name.encode())
+                digest.update(np.ascontiguousarray(named[name]).data)
+        self._tip = digest.digest()
+        line = {"step": self.steps, "loss": loss, "loss_hex": loss.hex(), "digest": self._tip.hex()}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        self.steps += 1
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
