@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy
 
-# Chainer's setup.py needs a setuptools that still has pkg_resources, so the usual isolated build with the newest one fails.
+# Chainer's setup.py imports pkg_resources; the usual isolated build would bring the newest setuptools, without it.
 _INSTALL = "pip install 'setuptools<82' wheel && pip install --no-build-isolation chainer==7.8.1"
 
 # One import at a time: two threads that lend and take back the same names would take them from each other.
@@ -39,7 +39,7 @@ def import_chainer() -> ModuleType:
     it by then is forgotten, so that a second attempt starts afresh.
     """
     with _lock:
-        if "chainer" not in sys.modules:
+        if sys.modules.get("chainer") is None:
             try:
                 with _silence(), _all_or_nothing(), _no_environment_check(), _numpy_sctypes(), _cudnn_off():
                     importlib.import_module("chainer")
@@ -63,7 +63,7 @@ def _unusable(error: Exception) -> ImportError:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    # "ignore" leaves no entry in any module's __warningregistry__ either.
+    # "ignore" keeps no memory of a warning either: one that comes again later is heard.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -119,8 +119,8 @@ def _cudnn_off() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _all_or_nothing() -> Iterator[None]:
-    # Of an import that failed, Python forgets the package alone. Its modules stay behind, tied to a package object that is
-    # gone, and spoil the next attempt; so away with those of an earlier attempt, and with ours if this one fails.
+    # Of an import that failed, Python forgets the package alone. Its modules stay behind, tied to a package object that
+    # is gone, and spoil the next attempt; so away with those of an earlier attempt, and with ours if this one fails.
     for name in [name for name in sys.modules if name.startswith("chainer.")]:
         del sys.modules[name]
     before = set(sys.modules)

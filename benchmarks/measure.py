@@ -13,18 +13,27 @@ from typing import Any
 Contender = Callable[[], object]  # one step; returns when its work is done
 
 
-def interleaved(contenders: Mapping[str, Contender], rounds: int, warm_up: int = 2) -> dict[str, list[float]]:
-    """Return each contender's seconds, one for each round, after `warm_up` rounds that do not count."""
+PAUSE_S = 0.1  # idle BLAS and OpenMP threads keep spinning for a while and would steal the next contender's core
+TURN_S = 0.1  # a step shorter than this is repeated within a contender's turn
+
+
+def interleaved(contenders: Mapping[str, Contender], rounds: int) -> dict[str, list[float]]:
+    """Return each contender's seconds for one step, one figure for each round.
+
+    A turn is a pause, one step that warms the caches and does not count, then steps for at least `TURN_S`.
+    """
     names = list(contenders)
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(-warm_up, rounds):
+    for number in range(rounds):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
-            start = time.perf_counter()
+            time.sleep(PAUSE_S)
             contenders[name]()
-            elapsed = time.perf_counter() - start
-            if number >= 0:
-                seconds[name].append(elapsed)
+            start, steps = time.perf_counter(), 0
+            while steps == 0 or time.perf_counter() - start < TURN_S:
+                contenders[name]()
+                steps += 1
+            seconds[name].append((time.perf_counter() - start) / steps)
     return seconds
 
 

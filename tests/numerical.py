@@ -53,9 +53,10 @@ def numeric_gradients(loss: Callable[[Arrays], float], arrays: Arrays, step: flo
 def directional_error(
     loss: Callable[[Arrays], float], arrays: Arrays, gradients: Arrays, seed: int = 0, step: float = 1e-6
 ) -> float:
-    """Return |⟨v, gradient⟩ - d/dε loss(arrays + ε v)| / |the latter| along one random direction v in all arrays at once.
+    """Return |⟨v, gradient⟩ - d/dε loss(arrays + ε v)| for one random direction v in all arrays at once.
 
-    One number for any size of arrays: a wrong element anywhere shows with probability 1.
+    It is relative to √Σ (v·gradient)², the size that ⟨v, gradient⟩ has by chance, since the sum itself may nearly
+    cancel.  One number for any size of arrays: a wrong element anywhere shows with probability 1.
     """
     rng = np.random.default_rng(seed)
     v = {name: rng.standard_normal(array.shape) for name, array in arrays.items()}
@@ -63,5 +64,5 @@ def directional_error(
         loss(read_only({name: array + sign * step * v[name] for name, array in arrays.items()})) for sign in (1, -1)
     )
     numeric = (ahead - behind) / (2 * step)
-    analytic = sum(float((v[name] * gradients[name]).sum()) for name in arrays)
-    return abs(analytic - numeric) / abs(numeric)
+    terms = np.concatenate([(v[name] * gradients[name]).ravel() for name in arrays])
+    return float(abs(terms.sum() - numeric) / np.sqrt((terms**2).sum()))
