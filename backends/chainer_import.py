@@ -5,7 +5,8 @@ Chainer's last release asks at import for three things that are gone:
 - ``numpy.distutils`` (no longer on Python 3.12) and ``pkg_resources`` (no longer in setuptools 82). Only its module
   ``chainer._environment_check`` imports them, to look for old versions of CuPy and iDeep, so an empty check takes the
   place of that one module and nobody's ``pkg_resources`` is touched.
-- ``np.sctypes`` (no longer in NumPy 2), read once, for a table of integer sizes.
+- ``np.sctypes`` (no longer in NumPy 2), for a table of integer sizes. Only the gradient of ``F.as_strided`` asks for it
+  again when it runs, and stays broken on NumPy 2.
 
 It also warns about a missing cuDNN, which CuPy 14 no longer has, unless ``CHAINER_CUDNN=0`` stands in the environment
 while it is imported.

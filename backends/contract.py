@@ -28,7 +28,7 @@ class Peepholes(NamedTuple):
 
 
 class Gates(NamedTuple):
-    """What one step's gates keep for their backward.  Only the backend that made it reads `activations` and `tanh_c`."""
+    """What one step's gates keep for their backward; `activations` and `tanh_c` are for the backend that made them."""
 
     activations: Array  # i, f, g, o after their non-linearities, in the backend's own order of memory
     tanh_c: Array
@@ -61,7 +61,7 @@ class Backend(Protocol):
         """Say whether `array` is an array of this backend (and on its device)."""
 
     def channels_last(self, array: Array) -> Array:
-        """Return the same axes (…, C, H, W) and values with memory ordered (…, H, W, C), as the gates run through it."""
+        """Return the same axes (…, C, H, W) and values, with memory in the order (…, H, W, C) of the gates."""
 
     def map_samples(self, work: Callable[[slice], Result], samples: int, column_elements: int) -> list[Result]:
         """Run `work` on consecutive ranges of samples that cover 0 … samples - 1; return the results in order.
@@ -137,9 +137,12 @@ def check_array(backend: Backend, name: str, array: object, dtype: np.dtype[Any]
         )
     held = getattr(array, "dtype", None)
     if held != dtype:
-        raise TypeError(f"{name} must have dtype {dtype}; got {held} (convert it with .astype, or give the layer dtype={str(held)!r})")
+        raise TypeError(
+            f"{name} must have dtype {dtype}; got {held} (convert it, or make the layer with another dtype)"
+        )
     given: tuple[int, ...] = getattr(array, "shape", ())
-    if len(given) != len(shape) or any(isinstance(want, int) and want != got for want, got in zip(shape, given, strict=False)):
+    fits = all(isinstance(want, str) or want == got for want, got in zip(shape, given, strict=False))
+    if len(given) != len(shape) or not fits:
         wanted = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
         raise ValueError(f"{name} must have shape ({wanted}); got {given}")
     if 0 in given:

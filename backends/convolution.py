@@ -7,7 +7,7 @@ cross-correlation) is
 
 It is linear in x and in W, so its gradients are its two transposes:
 
-    dx[n, c, v, u] = Σ over all (d, y, x, j, i) with s·y + d·j - p = v, s·x + d·i - p = u of  W[d, c, j, i] · dz[n, d, y, x]
+    dx[n, c, v, u] = Σ  W[d, c, j, i] · dz[n, d, y, x]  over d, y, x, j, i where s·y + d·j - p = v, s·x + d·i - p = u
     dW[d, c, j, i] = Σ_n Σ_y Σ_x  dz[n, d, y, x] · x[n, c, s·y + d·j - p, s·x + d·i - p].
 
 Each gradient stands here twice: as the plain call of `F.convolution_2d` that the formula says, whose name ends in
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -88,7 +88,7 @@ def gradient_input(dz: Array, W: Array, geometry: Geometry, height: int, width: 
 
 
 def gradient_input_by_convolution(dz: Array, W: Array, geometry: Geometry, height: int, width: int) -> Array:
-    """Return dx as `F.convolution_2d` of dz with the kernel's channels transposed and its taps rotated by 180°.
+    """Return dx as `F.convolution_2d` of dz with the kernel's channels exchanged and its taps rotated by 180°.
 
     dz is spread by the stride (zeros between) and padded by extent - 1 - p, so that tap K-1-j of the rotated kernel
     meets exactly the outputs that tap j wrote.  Arguments and result as `gradient_input`.
@@ -100,7 +100,9 @@ def gradient_input_by_convolution(dz: Array, W: Array, geometry: Geometry, heigh
         for size, pad, length in zip((height, width), geometry.padding, spread.shape[2:], strict=True)
     ]
     padded = np.pad(spread, ((0, 0), (0, 0), *((max(b, 0), max(a, 0)) for b, a in zip(before, after, strict=True))))
-    crop = [slice(max(-b, 0), length - max(-a, 0)) for b, a, length in zip(before, after, padded.shape[2:], strict=True)]
+    crop = [
+        slice(max(-b, 0), length - max(-a, 0)) for b, a, length in zip(before, after, padded.shape[2:], strict=True)
+    ]
     rotated = W.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1]  # (C, D, K, K)
     dx = F.convolution_2d(padded[:, :, crop[0], crop[1]], rotated, dilate=geometry.dilation)
     return cast(Array, dx.array)
@@ -131,7 +133,8 @@ def gradient_weights(x: Array, dz: Array, geometry: Geometry) -> Array:
         (D, C, K, K), summed over N.
     """
     x, (pad_y, pad_x) = _pad(x, geometry)
-    columns = im2col(x, *geometry.kernel, *geometry.stride, pad_y, pad_x, dy=geometry.dilation[0], dx=geometry.dilation[1])
+    d_y, d_x = geometry.dilation
+    columns = im2col(x, *geometry.kernel, *geometry.stride, pad_y, pad_x, dy=d_y, dx=d_x)
     # dz (N, D, H', W') · columns (N, C, K, K, H', W')
     return cast(Array, np.tensordot(dz, columns, ((0, 2, 3), (0, 4, 5))))
 

@@ -98,8 +98,8 @@ def _padding_sides(padding: Padding, size: Pair, bare: Geometry) -> tuple[Pair, 
     try:
         if isinstance(padding, int):
             return as_pair("padding", padding, least=0), as_pair("padding", padding, least=0)
-        vertical, horizontal = padding
-        return as_pair("padding", vertical, least=0), as_pair("padding", horizontal, least=0)  # type: ignore[arg-type]
+        top_bottom, left_right = padding
+        return as_pair("padding", top_bottom, least=0), as_pair("padding", left_right, least=0)
     except (TypeError, ValueError):
         raise ValueError(
             f'padding must be "same", "valid", an integer ≥ 0, (vertical, horizontal) or '

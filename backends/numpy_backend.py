@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import os
 import platform
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import ThreadpoolController
 
+from .blas import limit_this_worker, single_threaded_blas
 from .contract import Array, Backend, Gates, Peepholes, Result
 from .convolution import convolve, gradient_input, gradient_weights, without_graph
 from .gates import gates_backward, gates_forward
@@ -58,14 +56,14 @@ class NumpyBackend:
             with without_graph():
                 return work(slice(sample, sample + 1))
 
-        with _single_threaded_blas():
+        with single_threaded_blas():
             if self.threads == 1 or samples == 1:
                 return [one(sample) for sample in range(samples)]
             return list(self._workers().map(one, range(samples)))
 
     def _workers(self) -> ThreadPoolExecutor:
         if self._pool is None or self._pool_process != os.getpid():  # threads do not survive a fork
-            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="convlstm")
+            self._pool = ThreadPoolExecutor(self.threads, "convlstm", initializer=limit_this_worker)
             self._pool_process = os.getpid()
         return self._pool
 
@@ -83,34 +81,6 @@ class NumpyBackend:
 
     def synchronise(self) -> None:
         return None
-
-
-_blas_lock = threading.Lock()
-_blas_users = 0
-_blas_limit = None
-_blas: ThreadpoolController | None = None
-
-
-@contextmanager
-def _single_threaded_blas() -> Iterator[None]:
-    """Give BLAS one thread while anybody is inside, and what it had before when the last one leaves.
-
-    The limit belongs to the process, so overlapping users share it; none may lift it under another.
-    """
-    global _blas, _blas_limit, _blas_users
-    with _blas_lock:
-        if _blas_users == 0:
-            _blas = _blas or ThreadpoolController()  # finding the loaded libraries takes milliseconds: once
-            _blas_limit = _blas.limit(limits=1, user_api="blas")
-        _blas_users += 1
-    try:
-        yield
-    finally:
-        with _blas_lock:
-            _blas_users -= 1
-            if _blas_users == 0 and _blas_limit is not None:
-                _blas_limit.restore_original_limits()
-                _blas_limit = None
 
 
 _: type[Backend] = NumpyBackend  # the type checker holds it against the contract

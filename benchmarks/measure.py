@@ -45,7 +45,7 @@ def summary(seconds: list[float]) -> dict[str, float]:
 
 def environment(packages: tuple[str, ...]) -> dict[str, Any]:
     """Return what the figures depend on: processor, cores, system, Python, versions of `packages`, load."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in packages:
         try:
             versions[package] = importlib.metadata.version(package)

@@ -109,7 +109,10 @@ def chainer_autograd(shape: Shape, parameters: dict[str, Array], frames: Array) 
     chainer = import_chainer()
     F = chainer.functions
     W = np.concatenate([parameters["layers.0.W_x"], parameters["layers.0.W_h"]], axis=1)
-    held = [chainer.Parameter(a.copy()) for a in (W, parameters["layers.0.b"], parameters["readout.W"], parameters["readout.b"])]
+    held = [
+        chainer.Parameter(a.copy())
+        for a in (W, parameters["layers.0.b"], parameters["readout.W"], parameters["readout.b"])
+    ]
 
     def loss() -> Any:
         W, b, W_y, b_y = held
@@ -188,7 +191,9 @@ def _difference(reference: dict[str, Array], loss: float, peer_loss: float, peer
     """
     distances = [float(np.linalg.norm(reference[name] - g) / np.linalg.norm(g)) for name, g in peer.items()]
     if max(distances) > 1e-3 or abs(loss - peer_loss) > 1e-4 * abs(peer_loss):
-        raise RuntimeError(f"the peer computes something else: losses {loss}, {peer_loss}; gradients differ by {distances}")
+        raise RuntimeError(
+            f"the peer computes something else: losses {loss}, {peer_loss}; gradients differ by {distances}"
+        )
     return max(distances)
 
 
@@ -209,14 +214,19 @@ def table(results: dict[str, Any]) -> str:
 
 def _span(times: dict[str, float]) -> str:
     digits = 0 if times["median_ms"] >= 100 else 1
-    return f"{times['median_ms']:.{digits}f} ({times['lower_quartile_ms']:.{digits}f}–{times['upper_quartile_ms']:.{digits}f})"
+    median, low, high = (f"{times[key]:.{digits}f}" for key in ("median_ms", "lower_quartile_ms", "upper_quartile_ms"))
+    return f"{median} ({low}–{high})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", action="append", choices=SHAPES, help="a shape to time; may be repeated; default all")
+    parser.add_argument(
+        "--shape", action="append", choices=SHAPES, help="a shape to time; may be repeated; default all"
+    )
     parser.add_argument("--rounds", type=int, default=9, help="timed steps of each contender (default 9)")
-    parser.add_argument("--backend", default="numpy", help='"numpy" or "cupy"; the peers stay on the CPU (default numpy)')
+    parser.add_argument(
+        "--backend", default="numpy", help='"numpy" or "cupy"; the peers stay on the CPU (default numpy)'
+    )
     parser.add_argument("--json", type=Path, help="write all figures and the environment here")
     arguments = parser.parse_args()
     record = environment(("convlstm", "numpy", "chainer", "torch", "threadpoolctl"))

@@ -98,4 +98,5 @@ def _sum_to(parameter: Array, maps: Array) -> Array:
 
     Columns first, rows then: a float32 sum of many pixels in one run would lose digits.
     """
-    return maps.sum(axis=0) if parameter.ndim == 3 else maps.sum(axis=3).sum(axis=2).sum(axis=0)
+    total: Array = maps.sum(axis=0) if parameter.ndim == 3 else maps.sum(axis=3).sum(axis=2).sum(axis=0)
+    return total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,16 +21,20 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Train ConvLSTMs on NumPy or CuPy arrays, the same bits on any number of threads.",
 )  # fmt: skip
-console = Console(soft_wrap=True, highlight=False)
+# No markup: brackets in a path or in "convlstm[cuda13]" are brackets.
+console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
 
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an encoding without ≥ is no reason to fail
     try:
         app()
-    except (ValueError, ArithmeticError, ImportError, BackendUnavailable, OSError) as error:
+    except (ValueError, ArithmeticError, ImportError, BackendUnavailable, OSError, MemoryError) as error:
         print(f"convlstm: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
 
@@ -43,29 +48,38 @@ def commands() -> None:
 def train(
     what: Annotated[str, typer.Argument(metavar="PRESET|CONFIG.toml", help='"digits", or a TOML file with settings.')],
     backend: Annotated[str, typer.Option(help='"auto", "numpy", "cupy" or "cupy:1".')] = "auto",
-    steps: Annotated[int | None, typer.Option(min=1, help="Training steps, instead of what is configured.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights and data, instead of what is configured.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps, instead of what is configured.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights and data, instead of what is configured.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory to make; default runs/PRESET-1, -2, …")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that --out holds.")] = False,
 ) -> None:
     """Train a ConvLSTM, score it on held-out sequences and draw its forecasts."""
-    from convlstm.training import make_run_directory, train
+    from convlstm.training import check_config, make_run_directory, train
 
     config = load_config(what)
-    changed = {key: value for key, value in (("steps", steps), ("seed", seed)) if value is not None}
-    config = dataclasses.replace(config, training=dataclasses.replace(config.training, **changed))
+    if steps is not None:
+        config = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=steps))
+    if seed is not None:
+        config = dataclasses.replace(config, training=dataclasses.replace(config.training, seed=seed))
     chosen = get_backend(backend)
+    check_config(config, backend)
     directory = make_run_directory(out, Path(what).stem, overwrite=overwrite)
     console.print(f"backend {chosen.name} ({chosen.description}); run directory {directory}")
-    with _progress(config) as report:
-        outcome = train(config, directory, backend=backend, report=report)
+    try:
+        with _progress(config) as report:
+            outcome = train(config, directory, backend=backend, report=report)
+    except KeyboardInterrupt:  # the second Ctrl-C, or one after the last step
+        console.print(f"interrupted; what was done by then is in {directory}")
+        raise typer.Exit(INTERRUPTED) from None
     if outcome.interrupted:
-        console.print(f"interrupted after {outcome.steps} of {config.training.steps} steps; weights and ledger are in {directory}")
+        done = f"{outcome.steps} of {config.training.steps} steps"
+        console.print(f"interrupted after {done}; weights and ledger are in {directory}")
         raise typer.Exit(INTERRUPTED)
     if outcome.scores is not None:
         mse = outcome.scores["mse"]
         console.print(f"test MSE {mse['model']:.4f}; repeating the last frame {mse['repeat_last_frame']:.4f}")
-    console.print(f"forecasts above the truth: {directory / 'forecast.png'}")
+    picture, fault = directory / "forecast.png", outcome.no_forecast
+    console.print(f"forecasts above the truth: {picture}" if fault is None else f"no {picture}: {fault}")
 
 
 @contextmanager
@@ -74,17 +88,22 @@ def _progress(config: Config) -> Iterator[Callable[[int, float], None]]:
     steps = config.training.steps
     if not console.is_terminal:
         every = max(1, steps // 10)
-        yield lambda done, loss: print(f"step {done}/{steps}  loss {loss:.4f}", flush=True) if done % every == 0 else None
+
+        def line(done: int, loss: float) -> None:
+            if done % every == 0 or done == steps:
+                print(f"step {done}/{steps}  loss {loss:.4f}", flush=True)
+
+        yield line
         return
-    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.4f}"))
+    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"))
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-        task = progress.add_task("", total=steps, loss=float("nan"))
-        yield lambda done, loss: progress.update(task, completed=done, loss=loss)
+        task = progress.add_task("", total=steps, loss="")
+        yield lambda done, loss: progress.update(task, completed=done, loss=f"loss {loss:.4f}")
 
 
 @app.command()
 def doctor() -> None:
     """Say which backends this machine has, and what the others lack."""
     for name, fault in available_backends().items():
-        console.print(f"{name}: {get_backend(name).description}" if fault is None else f"{name}: not available; {fault}")
+        console.print(f"{name}: {f'not available; {fault}' if fault else get_backend(name).description}")
     console.print(f"auto is {get_backend('auto').name}")

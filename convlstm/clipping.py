@@ -6,6 +6,7 @@ may add in another order.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -42,7 +43,8 @@ CLIPPINGS: dict[ClippingName, Callable[[Mapping[str, Array]], dict[str, Array]]]
 
 
 def _norm(g: Array) -> float:
-    return float((g.astype("float64") ** 2).sum()) ** 0.5
+    squares: Array = g.astype("float64") ** 2
+    return math.sqrt(squares.sum())
 
 
 def _scalar(g: Array, value: float) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import sys
 import types
 import typing
@@ -78,10 +79,18 @@ class Config:
         for table in ("data", "model", "training"):
             for setting in dataclasses.fields(getattr(self, table)):
                 value = getattr(getattr(self, table), setting.name)
-                if isinstance(value, (int, float)) and value <= 0 and setting.name != "seed":
-                    raise ConfigError(f"[{table}] {setting.name} must be > 0; got {value}")
+                if isinstance(value, (int, float)):
+                    _check_number(f"[{table}] {setting.name}", value, zero=setting.name == "seed")
         if self.data.size % self.model.patch:
             raise ConfigError(f"[model] patch must divide [data] size; got {self.model.patch} and {self.data.size}")
+        if self.training.loss == "bce" and self.model.output != "sigmoid":
+            raise ConfigError(f"[training] loss 'bce' needs [model] output 'sigmoid'; got {self.model.output!r}")
+
+
+def _check_number(name: str, value: float, *, zero: bool) -> None:
+    if not (value > 0 or (zero and value == 0)) or value == math.inf:
+        least = f"{'≥' if zero else '>'} 0{' and finite' if isinstance(value, float) else ''}"
+        raise ConfigError(f"{name} must be {least}; got {value}")
 
 
 PRESETS = {"digits": Config()}
@@ -98,7 +107,8 @@ def load_config(name: str) -> Config:
         return PRESETS[name]
     path = Path(name)
     if path.suffix != ".toml":
-        raise ConfigError(f"{name!r} is neither a preset ({', '.join(PRESETS)}) nor a .toml file{_nearest(name, PRESETS)}")
+        presets = ", ".join(PRESETS)
+        raise ConfigError(f"{name!r} is neither a preset ({presets}) nor a .toml file{_nearest(name, PRESETS)}")
     try:
         return config_from(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
@@ -127,7 +137,8 @@ def _table(table: str, kind: type, settings: object) -> Any:
     values = {}
     for key, value in settings.items():
         if key not in types_of:
-            raise ConfigError(f"unknown setting {key} in [{table}]; known are {', '.join(types_of)}{_nearest(key, types_of)}")
+            right = f"known are {', '.join(types_of)}{_nearest(key, types_of)}"
+            raise ConfigError(f"unknown setting {key} in [{table}]; {right}")
         values[key] = _value(f"[{table}] {key}", types_of[key], value)
     return kind(**values)
 
@@ -137,18 +148,19 @@ def _value(name: str, kind: Any, value: Any) -> Any:
     choices = [choice for part in _alternatives(kind) for choice in (typing.get_args(part) or [part])]
     if kind is float and type(value) is int:
         return float(value)
+    if typing.get_origin(kind) is tuple:  # first: to Python 3.10 tuple[int, ...] is a type
+        if isinstance(value, list) and value and all(type(item) is int and item > 0 for item in value):
+            return tuple(value)
+        raise ConfigError(f"{name} must be a list of integers > 0; got {value!r}")
     if isinstance(kind, type):
         if type(value) is kind:
             return value
         raise ConfigError(f"{name} must be {_words(kind)}; got {value!r}")
-    if typing.get_origin(kind) is tuple:
-        if isinstance(value, list) and value and all(type(item) is int and item > 0 for item in value):
-            return tuple(value)
-        raise ConfigError(f"{name} must be a list of integers > 0; got {value!r}")
     named: dict[Any, Any] = {"none" if choice is type(None) else choice: choice for choice in choices}
     if isinstance(value, str) and value in named:
         return None if named[value] is type(None) else value
-    raise ConfigError(f"{name} must be one of {', '.join(map(repr, named))}; got {value!r}{_nearest(str(value), named)}")
+    right = ", ".join(map(repr, named))
+    raise ConfigError(f"{name} must be one of {right}; got {value!r}{_nearest(str(value), named)}")
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from convlstm.backends import Array, get_backend
 from convlstm.backends.contract import Peepholes, check_array
-from convlstm.backends.geometry import Geometry, Padding, Pair, as_pair, resolve_geometry
+from convlstm.backends.geometry import Padding, Pair, as_pair, resolve_geometry
 from convlstm.cell import Cell
 from convlstm.parameters import Kind, SampleSum, initial_layer, layer_shapes
 from convlstm.recurrence import State, Unrolled, unroll_backward, unroll_forward
@@ -80,9 +80,8 @@ class ConvLSTM:
         self.in_channels = as_count("in_channels", in_channels)
         self.hidden_channels = as_count("hidden_channels", hidden_channels)
         self.kernel_size = as_pair("kernel_size", kernel_size)
-        self.recurrent_kernel_size = (
-            self.kernel_size if recurrent_kernel_size is None else as_pair("recurrent_kernel_size", recurrent_kernel_size)
-        )
+        recurrent = kernel_size if recurrent_kernel_size is None else recurrent_kernel_size
+        self.recurrent_kernel_size = as_pair("recurrent_kernel_size", recurrent)
         self.stride = as_pair("stride", stride)
         self.dilation = as_pair("dilation", dilation)
         self.padding = padding

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from convlstm.layer import ConvLSTM, as_count
 from convlstm.losses import LOSSES, LossName, sigmoid, sigmoid_gradient
 from convlstm.parameters import Kind, SampleSum, uniform
 from convlstm.patches import fold, unfold
-from convlstm.recurrence import State, Unrolled, add_given, unroll_backward, unroll_forward
+from convlstm.recurrence import State, Unrolled, unroll_backward, unroll_forward
 
 POINTWISE = resolve_geometry(1, 1, (1, 1))  # a 1×1 kernel's geometry is the same on every map
 
@@ -144,7 +144,7 @@ class NextFrame:
         cells = self._cells(folded)
         N, T = folded.shape[:2]
         if T < 2:
-            raise ValueError(f"frames must hold at least 2 time steps, the last to be predicted; got shape {frames.shape}")
+            raise ValueError(f"frames must hold at least 2 time steps, the last to predict; got shape {frames.shape}")
         shown = T - 1 if context is None else context
         if not 1 <= shown <= T - 1:
             raise ValueError(f"context must lie in 1 … T-1 = {T - 1}; got {context}")
@@ -163,6 +163,7 @@ class NextFrame:
         self.backend.map_samples(run, N, self._column_elements(cells, folded))
         gradients = total.total()
         return float(gradients.pop("loss")), gradients
+
     def _forward(self, cells: list[Cell], known: list[Array], horizon: int) -> tuple[list[Segment], list[Array]]:
         """Return the segments and the logits of len(known) + horizon - 1 steps."""
         states: list[State | None] = [None] * len(cells)
@@ -248,4 +249,5 @@ class NextFrame:
 
     def _column_elements(self, cells: list[Cell], folded: Array) -> int:
         """Return the elements of the largest column array that one sample needs."""
-        return max(layer.column_elements(cell, *folded.shape[3:]) for layer, cell in zip(self._layers, cells, strict=True))
+        H, W = folded.shape[3:]
+        return max(layer.column_elements(cell, H, W) for layer, cell in zip(self._layers, cells, strict=True))

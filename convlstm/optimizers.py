@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -36,7 +37,8 @@ class Adam:
 
     def __init__(self, learning_rate: float, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> None:
         self.learning_rate = _positive("learning_rate", learning_rate)
-        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+        self.beta1, self.beta2 = _below_one("beta1", beta1), _below_one("beta2", beta2)
+        self.epsilon = _positive("epsilon", epsilon)
         self.steps = 0
         self.m: dict[str, Array] = {}
         self.v: dict[str, Array] = {}
@@ -53,6 +55,12 @@ class Adam:
 
 
 def _positive(name: str, value: float) -> float:
-    if not value > 0:
-        raise ValueError(f"{name} must be > 0; got {value}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be > 0 and finite; got {value}")
+    return value
+
+
+def _below_one(name: str, value: float) -> float:
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must lie in 0 … 1, without 1; got {value}")
     return value

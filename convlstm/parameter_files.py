@@ -31,7 +31,7 @@ class ParameterFileError(ValueError):
     """A parameter file cannot be read or written; the message names the file and the fault."""
 
 
-class ParameterMismatch(ValueError):  # noqa: N818 - it says what is wrong; "error" would add nothing
+class ParameterMismatch(ValueError):
     """Loaded parameters do not fit the target; the message names the parameter, what was given and what is right."""
 
 

@@ -78,6 +78,7 @@ class SampleSum:
 
     def __init__(self) -> None:
         self._nodes: dict[tuple[int, int], dict[str, Array]] = {}
+        self._added: set[int] = set()
         self._lock = threading.Lock()
 
     def add(self, sample: int, contribution: Mapping[str, Array]) -> None:
@@ -86,13 +87,15 @@ class SampleSum:
         Raises:
             ValueError: this sample has been added before.
         """
+        with self._lock:
+            if sample in self._added:
+                raise ValueError(f"sample {sample} was added twice")
+            self._added.add(sample)
         level, k, total = 0, sample, dict(contribution)
         while True:
             with self._lock:
                 sibling = self._nodes.pop((level, k ^ 1), None)
                 if sibling is None:
-                    if (level, k) in self._nodes:
-                        raise ValueError(f"sample {sample} was added twice")
                     self._nodes[level, k] = total
                     return
             left, right = (sibling, total) if k & 1 else (total, sibling)

@@ -26,11 +26,11 @@ def generator(seed: int, purpose: str, sample: int = 0, step: int = 0) -> np.ran
         step: training step, ≥ 0.
 
     Raises:
-        ValueError: an address word does not fit 64 bits.
+        ValueError: an address word is not an integer that fits 64 bits.
     """
     for name, word in (("seed", seed), ("sample", sample), ("step", step)):
-        if not 0 <= word < 2**64:
-            raise ValueError(f"{name} must lie in 0 … 2**64 - 1; got {word}")
+        if not isinstance(word, (int, np.integer)) or not 0 <= word < 2**64:
+            raise ValueError(f"{name} must lie in 0 … 2**64 - 1 and be an integer; got {word!r}")
     purpose_key = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little")
     # As uint64 arrays: from a list, NumPy would make floats of words of 2**63 and more, and lose their low bits.
     key = np.array([seed, purpose_key], np.uint64)

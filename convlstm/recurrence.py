@@ -82,7 +82,7 @@ def add_given(a: Array | None, b: Array | None) -> Array | None:
     """Return a + b, where None stands for zeros."""
     if a is None or b is None:
         return b if a is None else a
-    return a + b  # type: ignore[no-any-return]
+    return a + b
 
 
 def _zero_map(cell: Cell, x: Array) -> Array:

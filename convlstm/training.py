@@ -6,6 +6,8 @@
     DIR/weights.safetensors  the parameters after the last step
     DIR/scores.json          test error beside that of repeating the last frame
     DIR/forecast.png         forecasts above the truth
+
+Files but the ledger, which grows by whole lines, appear whole or not at all.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ import importlib.metadata
 import json
 import os
 import platform
-import shutil
 import signal
+import threading
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +46,7 @@ class RunDirectoryError(ValueError):
 
 
 class NotFinite(ArithmeticError):
-    """Training met a loss that is not a number; the message names the step."""
+    """Training met an infinity or a NaN; the message names the step."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Outcome:
     steps: int
     interrupted: bool
     scores: dict[str, Any] | None  # as scores.json; None where the run was interrupted
+    no_forecast: str | None = None  # what a finished run lacks to draw forecast.png, and what mends it
 
 
 def train(config: Config, directory: Path, *, backend: str, report: Callable[[int, float], None]) -> Outcome:
@@ -65,30 +69,46 @@ def train(config: Config, directory: Path, *, backend: str, report: Callable[[in
         report: called after each step with the number of steps done and the step's loss.
 
     Raises:
-        NotFinite: a loss was not finite; the weights before that step are saved.
-        BackendUnavailable, ValueError: the backend or a setting; nothing has been trained.
+        NotFinite: a loss, a weight or the forecast was not finite; the last weights that were are saved.
+        BackendUnavailable, ValueError, ModuleNotFoundError: as `check_config`; nothing has been trained.
     """
     model = make_model(config, backend)
     _write(directory / "config.toml", config_as_toml(config))
     _write(directory / "environment.json", json.dumps(environment(model.backend), indent=1) + "\n")
-    ledger = Ledger(directory / "ledger.jsonl")
-    try:
-        with _interruptible() as interrupted:
-            _steps(config, model, ledger, report, interrupted)
-    finally:
-        ledger.close()
-        save_parameters(directory / "weights.safetensors", _to_numpy(model, model.parameters))
-    if interrupted():
-        return Outcome(ledger.steps, interrupted=True, scores=None)
-    scores = evaluate(config, model)
+    with closing(Ledger(directory / "ledger.jsonl")) as ledger, _without_overflow_warnings():
+        try:
+            with _interruptible() as interrupted:
+                _steps(config, model, ledger, report, interrupted)
+        finally:
+            save_parameters(directory / "weights.safetensors", _to_numpy(model, model.parameters))
+        if interrupted():
+            return Outcome(ledger.steps, interrupted=True, scores=None)
+        scores = evaluate(config, model)
     _write(directory / "scores.json", json.dumps(scores, indent=1) + "\n")
-    draw_forecast(config, model, directory / "forecast.png")
+    try:
+        draw_forecast(config, model, directory / "forecast.png")
+    except ModuleNotFoundError as error:  # matplotlib is an extra; a run is complete without a picture
+        return Outcome(ledger.steps, interrupted=False, scores=scores, no_forecast=str(error))
     return Outcome(ledger.steps, interrupted=False, scores=scores)
 
 
+def check_config(config: Config, backend: str) -> None:
+    """Predict one frame of one sequence, so that what cannot work is named before a run directory is made for it.
+
+    Raises:
+        BackendUnavailable: see `get_backend`.
+        ValueError: a setting; the message names it.
+        ModuleNotFoundError: the package that brings the data is missing.
+    """
+    model = make_model(config, backend)
+    make_optimizer(config)
+    model.predict(sequences(config, model, "train", range(1))[:, :1], 1)
+
+
 def _steps(
-    config: Config, model: NextFrame, ledger: Ledger, report: Callable[[int, float], None], interrupted: Callable[[], bool]
-) -> None:
+    config: Config, model: NextFrame, ledger: Ledger,
+    report: Callable[[int, float], None], interrupted: Callable[[], bool],
+) -> None:  # fmt: skip
     """The training loop."""
     settings = config.training
     optimizer = make_optimizer(config)
@@ -98,21 +118,44 @@ def _steps(
         frames = sequences(config, model, "train", range(first, first + settings.batch_size))
         loss, gradients = model.loss_and_gradients(frames, config.data.context, settings.loss)
         if not np.isfinite(loss):
-            raise NotFinite(f"loss is {loss} at step {step}; the weights before it are saved; try a smaller learning_rate")
-        optimizer.step(model.parameters, clip(gradients))
-        ledger.append(loss, _to_numpy(model, gradients), _to_numpy(model, model.parameters))
+            raise NotFinite(
+                f"loss is {loss} at step {step}; the weights before it are saved; try a smaller learning_rate"
+            )
+        before = dict(model.parameters)
+        try:
+            optimizer.step(model.parameters, clip(gradients))
+            _check_finite(model.parameters, step)
+            ledger.append(loss, _to_numpy(model, gradients), _to_numpy(model, model.parameters))
+        except BaseException:  # a second Ctrl-C, a full disk: the weights stay those of the ledger's last line
+            model.parameters.update(before)
+            raise
         report(step + 1, loss)
         if interrupted():
             return
 
 
+def _check_finite(weights: dict[str, Array], step: int) -> None:
+    for name, w in weights.items():
+        if not np.isfinite(w).all():
+            raise NotFinite(f"step {step} makes {name} infinite or NaN; it is taken back; try a smaller learning_rate")
+
+
 def evaluate(config: Config, model: NextFrame) -> dict[str, Any]:
-    """Return mean squared errors on the test split, per pixel with brightness in 0 … 1: the model's and persistence's."""
+    """Return mean squared errors on the test split, per pixel with brightness in 0 … 1: the model's and persistence's.
+
+    Raises:
+        NotFinite: a forecast is not finite.
+    """
     frames = sequences(config, model, "test", range(config.data.test_sequences))
     context = config.data.context
     forecast = model.backend.to_numpy(model.predict(frames[:, :context], config.data.horizon))
     shown, truth = np.split(model.backend.to_numpy(frames), [context], axis=1)
-    errors = {"model": (forecast - truth) ** 2, "repeat_last_frame": (shown[:, -1:] - truth) ** 2}
+    given = {"model": forecast, "repeat_last_frame": shown[:, -1:]}
+    errors = {name: (frames.astype(np.float64) - truth) ** 2 for name, frames in given.items()}
+    if not np.isfinite(forecast).all():
+        raise NotFinite(
+            "the forecast after the last step is not finite; the weights are saved; try a smaller learning_rate"
+        )
     return {
         "test_sequences": len(truth),
         "mse": {name: float(error.mean(dtype=np.float64)) for name, error in errors.items()},
@@ -142,7 +185,8 @@ def make_model(config: Config, backend: str) -> NextFrame:
 
 def make_optimizer(config: Config) -> Optimizer:
     """Return the optimizer before its first step."""
-    return {"sgd": SGD, "adam": Adam}[config.training.optimizer](config.training.learning_rate)
+    kinds: dict[str, Callable[[float], Optimizer]] = {"sgd": SGD, "adam": Adam}
+    return kinds[config.training.optimizer](config.training.learning_rate)
 
 
 def sequences(config: Config, model: NextFrame, split: Split, indices: range) -> Array:
@@ -167,16 +211,18 @@ def make_run_directory(directory: Path | None, preset: str, *, overwrite: bool) 
             _clear(directory, overwrite)
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunDirectoryError(f"cannot use {error.filename or directory} as a run directory: {error.strerror}") from None
+        place = error.filename or directory
+        raise RunDirectoryError(f"cannot use {place} as a run directory: {error.strerror}") from None
     return directory
 
 
 def _first_free(parent: Path, preset: str) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
     number = 1
     while True:
         directory = parent / f"{preset}-{number}"
         try:
-            directory.mkdir(parents=True)
+            directory.mkdir()
             return directory
         except FileExistsError:
             number += 1
@@ -186,14 +232,24 @@ def _clear(directory: Path, overwrite: bool) -> None:
     """Delete an earlier run's files, and nothing else, if told to."""
     if not overwrite:
         raise RunDirectoryError(f"{directory} exists; name another --out, or say --overwrite to replace the run in it")
-    strangers = sorted(path.name for path in directory.iterdir() if path.name not in RUN_FILES)
+    files = sorted(directory.iterdir())
+    strangers = [path.name for path in files if not _is_of_a_run(path)]
     if strangers:
         raise RunDirectoryError(f"{directory} holds {strangers[0]}, which is no part of a run; it is left as it is")
-    shutil.rmtree(directory)
+    for path in files:
+        path.unlink()
+
+
+def _is_of_a_run(path: Path) -> bool:
+    """Say whether a run wrote this: one of its files, or what a killed run left of one, .NAME.….tmp."""
+    name = path.name
+    half = name.endswith(".tmp") and any(name.startswith(f".{whole}.") for whole in RUN_FILES)
+    return (name in RUN_FILES or half) and not path.is_dir()
 
 
 def environment(backend: Backend) -> dict[str, Any]:
     """Return what the numbers of a run may depend on."""
+    prefixes = ("CONVLSTM_", "OPENBLAS_", "OMP_")
     packages = ("convlstm", "numpy", "chainer", "scikit-learn", "cupy-cuda12x", "cupy-cuda13x", "safetensors")
     return {
         "backend": backend.name,
@@ -202,7 +258,7 @@ def environment(backend: Backend) -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "python": platform.python_version(),
         "packages": {name: version for name in packages if (version := _version(name))},
-        "variables": {name: value for name, value in os.environ.items() if name.startswith(("CONVLSTM_", "OPENBLAS_", "OMP_"))},
+        "variables": {name: value for name, value in os.environ.items() if name.startswith(prefixes)},
     }
 
 
@@ -220,15 +276,27 @@ def _to_numpy(model: NextFrame, arrays: dict[str, Array]) -> dict[str, Array]:
 def _write(path: Path, text: str) -> None:
     """Write a whole file or nothing."""
     beside = path.with_name(f".{path.name}.tmp")
-    beside.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(beside, path)
+    try:
+        beside.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _without_overflow_warnings() -> Iterator[None]:
+    """Silence NumPy's warnings of what `NotFinite` says once; np.errstate would not reach the worker threads."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "(overflow|invalid value|divide by zero) encountered", RuntimeWarning)
+        yield
 
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
     """Let the first Ctrl-C only be noted, so that a step is never left half done; a second one raises as usual.
 
-    Off the main thread, where Python allows no handlers, Ctrl-C does what it did before.
+    Off the main thread, where Python allows no handlers, and in a job whose shell has it ignored, Ctrl-C does what it
+    did before.
     """
     seen = False
 
@@ -237,11 +305,12 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
         seen = True
         signal.signal(signal.SIGINT, before)
 
-    try:
-        before = signal.signal(signal.SIGINT, note)
-    except ValueError:
+    before = signal.getsignal(signal.SIGINT)
+    main_thread = threading.current_thread() is threading.main_thread()
+    if not main_thread or before in (signal.SIG_IGN, None):  # None: a handler that is not Python's
         yield lambda: False
         return
+    signal.signal(signal.SIGINT, note)
     try:
         yield lambda: seen
     finally:

@@ -1,4 +1,4 @@
-"""The three convolutions against a plain loop over their definition, against each other, and against Chainer's graph."""
+"""The convolutions against a plain loop over their definition, against each other, and against Chainer's graph."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_against_chainers_own_gradient(case: Case) -> None:
 def test_a_kernel_that_is_not_rotated_is_another_gradient() -> None:
     """The fault of the program this project grew from: the check above must be able to see it."""
     case = Case()
-    x, W, dz = random_operands(case)
+    _, W, dz = random_operands(case)
     geometry = case.geometry()
     unrotated = convolve(dz, W.transpose(1, 0, 2, 3), geometry)  # (N, C, H, W): the right shape, and wrong
     right = gradient_input(dz, W, geometry, case.H, case.W)
@@ -209,5 +209,5 @@ def test_operands_are_only_read() -> None:
     convolve(x, W, case.geometry())
     gradient_input(dz, W, case.geometry(), case.H, case.W)
     gradient_weights(x, dz, case.geometry())
-    for given, copy in zip((x, W, dz), copies.values(), strict=True):
-        np.testing.assert_array_equal(given, copy)
+    for operand, copy in zip((x, W, dz), copies.values(), strict=True):
+        np.testing.assert_array_equal(operand, copy)

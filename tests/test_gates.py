@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from convlstm.backends import Array, gates
-from convlstm.backends.contract import Peepholes
+from convlstm.backends.contract import Gates, Peepholes
 from tests.numerical import directional_error, freeze, numeric_gradients, read_only
 
 VARIANTS = [(bias, peephole, with_h) for bias in (0, 1, 3) for peephole in (0, 1, 3) for with_h in (False, True)]
 
 
-def operands(bias: int, peephole: int, with_h: bool, shape: tuple[int, int, int, int] = (2, 3, 2, 4)) -> dict[str, Array]:
+def operands(bias: int, peephole: int, with_h: bool, shape: tuple[int, ...] = (2, 3, 2, 4)) -> dict[str, Array]:
     """Return random operands; bias and peephole say how many axes they have, 0 for none."""
     rng = np.random.default_rng(1)
     N, C, H, W = shape
@@ -28,7 +28,7 @@ def operands(bias: int, peephole: int, with_h: bool, shape: tuple[int, int, int,
     return arrays
 
 
-def forward(arrays: Mapping[str, Array]) -> tuple[Array, Array, gates.Gates]:
+def forward(arrays: Mapping[str, Array]) -> tuple[Array, Array, Gates]:
     peepholes = Peepholes(arrays["p_i"], arrays["p_f"], arrays["p_o"]) if "p_i" in arrays else None
     return gates.gates_forward(arrays["z_x"], arrays.get("z_h"), arrays.get("b"), arrays["c"], peepholes)
 

@@ -1,5 +1,6 @@
 """What the files that install this project promise each other."""
 
+import ast
 import configparser
 import re
 import subprocess
@@ -107,6 +108,34 @@ def test_every_folder_of_python_files_is_packaged_once() -> None:
     link = ROOT / "convlstm" / "backends"
     assert link.is_symlink()
     assert link.resolve() == ROOT / "backends"
+
+
+def test_every_package_that_the_code_imports_is_asked_for() -> None:
+    setup = read_setup()
+    asked = lines(setup["options"]["install_requires"])
+    asked += [line for extra in setup["options.extras_require"].values() for line in lines(extra)]
+    # CuPy has a name for every CUDA version, and is not installed where there is no GPU.
+    names = {re.sub(r"^cupy-cuda\d+x$", "cupy", canonicalize_name(Requirement(line).name)) for line in asked}
+    modules = {"cupyx": ["cupy"], **metadata.packages_distributions()}
+    imported = {name for path in code() for name in imports(path)} - sys.stdlib_module_names - {"convlstm"}
+    assert {"numpy", "cupy"} <= imported
+    missing = {name for name in imported if not names & set(map(canonicalize_name, modules.get(name, [name])))}
+    assert missing == set()
+
+
+def code() -> list[Path]:
+    return [path for folder in ("convlstm", "backends") for path in (ROOT / folder).rglob("*.py")]
+
+
+def imports(path: Path) -> set[str]:
+    """Return the top-level packages that a file imports by absolute name, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
 
 
 def test_the_extra_all_is_the_sum_of_the_extras_that_need_no_gpu() -> None:

@@ -1,0 +1,5 @@
+"""python -m convlstm: the command line."""
+
+from convlstm.cli import main
+
+main()

@@ -1,0 +1,58 @@
+"""The claim that a run's bits depend on its configuration alone: the same run in processes that differ in all else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CONFIG = """
+[data]
+test_sequences = 2
+[model]
+hidden_channels = [8, 8]
+[training]
+steps = 3
+batch_size = 5
+"""
+
+# One axis after the other, then all at once.  MALLOC_PERTURB_ fills what malloc hands out and what free takes back.
+PROCESSES = {
+    "1 thread": {"CONVLSTM_THREADS": "1"},
+    "2 threads": {"CONVLSTM_THREADS": "2"},
+    "4 threads": {"CONVLSTM_THREADS": "4"},
+    "memory filled with one pattern": {"MALLOC_PERTURB_": "85"},
+    "another hash seed": {"PYTHONHASHSEED": "1"},
+    "one BLAS thread": {"OPENBLAS_NUM_THREADS": "1"},
+    "all at once": {
+        "CONVLSTM_THREADS": "3", "MALLOC_PERTURB_": "255", "PYTHONHASHSEED": "77", "OPENBLAS_NUM_THREADS": "4",
+    },
+}  # fmt: skip
+
+
+def ledger(directory: Path, variables: dict[str, str], *options: str) -> bytes:
+    """Train in a process of its own and return the ledger's bytes."""
+    config = directory / "run.toml"
+    config.write_text(CONFIG)
+    fixed = {"PYTHONHASHSEED": "0", "CONVLSTM_BACKEND": "numpy"}
+    command = [sys.executable, "-m", "convlstm", "train", str(config), "--out", str(directory / "run"), *options]
+    subprocess.run(command, env={**os.environ, **fixed, **variables}, check=True, capture_output=True)
+    return (directory / "run" / "ledger.jsonl").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return ledger(tmp_path_factory.mktemp("reference"), {"CONVLSTM_THREADS": "2"})
+
+
+@pytest.mark.parametrize("variables", PROCESSES.values(), ids=PROCESSES.keys())
+def test_the_ledger_is_the_same_byte_for_byte(reference: bytes, variables: dict[str, str], tmp_path: Path) -> None:
+    assert reference.count(b"\n") == 3
+    assert ledger(tmp_path, variables) == reference
+
+
+def test_the_ledger_tells_runs_apart(reference: bytes, tmp_path: Path) -> None:
+    assert ledger(tmp_path, {}, "--seed", "1") != reference
