@@ -21,6 +21,7 @@ import tomli_w
 from convlstm.clipping import ClippingName
 from convlstm.losses import LossName
 from convlstm.parameters import Kind
+from convlstm.schedules import ScheduleName
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -46,9 +47,9 @@ class Data:
 class Model:
     """[model]: see `NextFrame`."""
 
-    hidden_channels: tuple[int, ...] = (64,)  # of each layer
-    kernel_size: int = 3
-    patch: int = 4  # P×P pixels become one with P·P channels
+    hidden_channels: tuple[int, ...] = (32,)  # of each layer
+    kernel_size: int = 5
+    patch: int = 2  # P×P pixels become one with P·P channels
     bias: Kind = "channel"
     peephole: Kind = None
     output: Literal["linear", "sigmoid"] = "sigmoid"
@@ -58,12 +59,13 @@ class Model:
 class Training:
     """[training]: one step is one batch."""
 
-    steps: int = 400
-    batch_size: int = 8  # sequences
+    steps: int = 500
+    batch_size: int = 4  # sequences
     seed: int = 0
     loss: LossName = "bce"
     optimizer: Literal["sgd", "adam"] = "adam"
-    learning_rate: float = 3e-3
+    learning_rate: float = 5e-3
+    schedule: ScheduleName = "linear"  # of the learning rate: "constant", or "linear" down to 0
     clipping: ClippingName = "global"  # "tensor": any |g| > 1 divides its tensor by its norm; "global": to norm 1
 
 

@@ -2,8 +2,9 @@
 
     {"step": 0, "loss": 0.69, "loss_hex": "0x1.6p-1", "digest": "…"}
 
-digest_k = SHA-256(digest_{k-1}, loss, every gradient, every weight after the step), arrays with name, dtype and shape.
-Two runs whose last lines agree agreed in every bit of every step.  No line depends on time, machine or thread.
+digest_k = SHA-256(digest_{k-1}, loss, every gradient, every weight after the step), each array with its name,
+dtype and shape.  Two runs whose last lines agree agreed in every bit of every step.  Nothing in a line depends on
+time, machine or thread.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ class Ledger:
             weights: NumPy arrays, after the step.
         """
         digest = hashlib.sha256(self._tip + np.float64(loss).tobytes())
-        for named in (gradients, weights):
+        for role, named in (("gradient", gradients), ("weight", weights)):
             for name in sorted(named):
                 array = named[name]
-                digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+                digest.update(f"{role} {name} {array.dtype.str} {array.shape}\n".encode())
                 digest.update(np.ascontiguousarray(array).data)
         self._tip = digest.digest()
         line = {"step": self.steps, "loss": loss, "loss_hex": loss.hex(), "digest": self._tip.hex()}

@@ -14,6 +14,8 @@ from convlstm.backends.contract import Array
 class Optimizer(Protocol):
     """Moves parameters against their gradients."""
 
+    learning_rate: float
+
     def step(self, parameters: dict[str, Array], gradients: Mapping[str, Array]) -> None:
         """Replace every array of `parameters`."""
 

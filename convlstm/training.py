@@ -36,9 +36,11 @@ from convlstm.model import NextFrame
 from convlstm.optimizers import SGD, Adam, Optimizer
 from convlstm.parameter_files import save_parameters
 from convlstm.report import forecast_figure
+from convlstm.schedules import SCHEDULES
 
 RUN_FILES = ("config.toml", "environment.json", "ledger.jsonl", "weights.safetensors", "scores.json", "forecast.png")
 SEQUENCES_SHOWN = 3
+SEQUENCES_FOR_MEAN = 32
 
 
 class RunDirectoryError(ValueError):
@@ -112,7 +114,7 @@ def _steps(
     """The training loop."""
     settings = config.training
     optimizer = make_optimizer(config)
-    clip = CLIPPINGS[settings.clipping]
+    clip, schedule = CLIPPINGS[settings.clipping], SCHEDULES[settings.schedule]
     for step in range(settings.steps):
         first = step * settings.batch_size
         frames = sequences(config, model, "train", range(first, first + settings.batch_size))
@@ -122,6 +124,7 @@ def _steps(
                 f"loss is {loss} at step {step}; the weights before it are saved; try a smaller learning_rate"
             )
         before = dict(model.parameters)
+        optimizer.learning_rate = settings.learning_rate * schedule(step, settings.steps)
         try:
             optimizer.step(model.parameters, clip(gradients))
             _check_finite(model.parameters, step)
@@ -175,12 +178,15 @@ def draw_forecast(config: Config, model: NextFrame, path: Path) -> None:
 
 
 def make_model(config: Config, backend: str) -> NextFrame:
-    """Return the model with its initial parameters."""
+    """Return the model with its initial parameters: it first predicts the mean brightness of training frames."""
     model, side = config.model, config.data.size // config.model.patch
-    return NextFrame(
+    made = NextFrame(
         1, model.hidden_channels, model.kernel_size, patch=model.patch, output=model.output, bias=model.bias,
         peephole=model.peephole, spatial_shape=(side, side), backend=backend, seed=config.training.seed,
     )  # fmt: skip
+    frames = made.backend.to_numpy(sequences(config, made, "train", range(SEQUENCES_FOR_MEAN)))
+    made.start_from_mean(float(frames.mean(dtype=np.float64)))
+    return made
 
 
 def make_optimizer(config: Config) -> Optimizer:
@@ -236,6 +242,8 @@ def _clear(directory: Path, overwrite: bool) -> None:
     strangers = [path.name for path in files if not _is_of_a_run(path)]
     if strangers:
         raise RunDirectoryError(f"{directory} holds {strangers[0]}, which is no part of a run; it is left as it is")
+    if directory / "ledger.jsonl" not in files:  # a config.toml alone is somebody's own
+        raise RunDirectoryError(f"{directory} holds no ledger.jsonl, so it is no run; it is left as it is")
     for path in files:
         path.unlink()
 

@@ -117,6 +117,20 @@ def test_loss_is_the_mean_over_samples() -> None:
         np.testing.assert_allclose(gradient, np.mean([g[name] for _, g in alone], axis=0), rtol=1e-9, atol=1e-14)
 
 
+@pytest.mark.parametrize(("output", "mean"), [("linear", -0.5), ("linear", 3.0), ("sigmoid", 0.07)])
+def test_start_from_mean(output: Any, mean: float) -> None:
+    model = random_model(output=output)
+    model.start_from_mean(mean)
+    model.parameters["readout.W"] = np.zeros_like(model.parameters["readout.W"])
+    np.testing.assert_allclose(model.predict(random_frames(1, 2, 1, 4, 4), 2), mean, rtol=1e-12)
+
+
+@pytest.mark.parametrize("mean", [0.0, 1.0, -1.0, float("nan")])
+def test_a_sigmoid_cannot_start_from_any_mean(mean: float) -> None:
+    with pytest.raises(ValueError, match="mean must lie between 0 and 1"):
+        random_model(output="sigmoid").start_from_mean(mean)
+
+
 def test_layers_of_one_model_start_differently() -> None:
     model = NextFrame(2, (2, 2), backend="numpy")
     assert not np.array_equal(model.parameters["layers.0.W_h"], model.parameters["layers.1.W_h"])

@@ -1,0 +1,68 @@
+"""README says nothing that has not been run: its Python runs, its settings load, its commands do what they say."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from convlstm.config import load_config
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str) -> list[str]:
+    return [text for page in PAGES for name, text in BLOCK.findall(page.read_text("utf-8")) if name == language]
+
+
+def run(command: list[str], directory: Path) -> str:
+    finished = subprocess.run(
+        command, cwd=directory, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_blocks_run(code: str, tmp_path: Path) -> None:
+    (tmp_path / "block.py").write_text(code, encoding="utf-8")
+    run([sys.executable, "-W", "error", "block.py"], tmp_path)
+
+
+@pytest.mark.parametrize("text", blocks("toml"))
+def test_settings_load(text: str, tmp_path: Path) -> None:
+    (tmp_path / "block.toml").write_text(text, encoding="utf-8")
+    load_config(str(tmp_path / "block.toml"))
+
+
+def commands() -> list[list[str]]:
+    """Return every convlstm command of the shell blocks, as its arguments."""
+    lines = [part for text in blocks("sh") for line in text.splitlines() for part in line.split("&&")]
+    found = [re.search(r"(?:^|uv run )\s*convlstm (.*)$", line.strip()) for line in lines]
+    return [shlex.split(match[1]) for match in found if match]
+
+
+def test_there_are_commands() -> None:
+    assert ["train", "digits"] in commands()
+
+
+@pytest.mark.parametrize("arguments", commands(), ids=" ".join)
+def test_commands_run(arguments: list[str], tmp_path: Path) -> None:
+    """A training run is cut to one step: the whole of it is not a test's work."""
+    short = ["--steps", "1"] if arguments[0] == "train" else []
+    run([sys.executable, "-m", "convlstm", *arguments, *short], tmp_path)
+    if arguments == ["train", "digits"]:
+        assert (tmp_path / "runs" / "digits-1" / "forecast.png").stat().st_size > 1000
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
