@@ -45,7 +45,7 @@ LEARNING_RATE = 1e-3
 Step = tuple[Contender, Callable[[], tuple[float, dict[str, Array]]]]  # the step; its loss and gradients, to compare
 
 
-def ours(shape: Shape, model: NextFrame, frames: Array) -> Step:
+def ours(model: NextFrame, frames: Array) -> Step:
     optimizer = SGD(LEARNING_RATE)
     frames = model.backend.asarray(frames)
 
@@ -161,7 +161,7 @@ def compare(shape: Shape, backend: str, rounds: int) -> dict[str, Any]:
     frames = generator(0, "benchmark/frames").random((shape.N, shape.T + 1, shape.Cin, shape.H, shape.W), np.float32)
     model = NextFrame(shape.Cin, (shape.C,), shape.K, backend=backend)
     parameters = {name: model.backend.to_numpy(value) for name, value in model.parameters.items()}
-    steps: dict[str, Step] = {"convlstm": ours(shape, model, frames)}
+    steps: dict[str, Step] = {"convlstm": ours(model, frames)}
     skipped: dict[str, str] = {}
     for name, make in (("pytorch", pytorch), ("chainer autograd", chainer_autograd)):
         try:
@@ -170,7 +170,9 @@ def compare(shape: Shape, backend: str, rounds: int) -> dict[str, Any]:
             skipped[name] = f"{error}; install it to compare: uv run --group benchmark …"
     loss, gradients = steps["convlstm"][1]()
     reference = {name: model.backend.to_numpy(value) for name, value in gradients.items()}
-    differences = {name: _difference(reference, loss, *step[1]()) for name, step in steps.items() if name != "convlstm"}
+    differences = {
+        name: largest_difference(reference, loss, *step[1]()) for name, step in steps.items() if name != "convlstm"
+    }
     seconds = interleaved({name: step for name, (step, _) in steps.items()}, rounds)
     times = {name: summary(values) for name, values in seconds.items()}
     return {
@@ -183,7 +185,7 @@ def compare(shape: Shape, backend: str, rounds: int) -> dict[str, Any]:
     }
 
 
-def _difference(reference: dict[str, Array], loss: float, peer_loss: float, peer: dict[str, Array]) -> float:
+def largest_difference(reference: dict[str, Array], loss: float, peer_loss: float, peer: dict[str, Array]) -> float:
     """Return the largest ‖ours - peer's‖ / ‖peer's‖ over the parameters, in L2.
 
     Raises:
