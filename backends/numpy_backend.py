@@ -46,7 +46,7 @@ class NumpyBackend:
         return array
 
     def owns(self, array: object) -> bool:
-        return isinstance(array, np.ndarray)
+        return isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray)  # whose mask would be lost
 
     def channels_last(self, array: Array) -> Array:
         return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, -3, -1)), -1, -3)

@@ -100,6 +100,8 @@ class ConvLSTM:
     def forward(self, x: Array, state: State | None = None) -> tuple[Array, State, LayerCache]:
         """Run the layer over a batch of sequences.
 
+        x, the state and the parameters are kept for `backward`, not copied: change none of them in place before it.
+
         Args:
             x: (N, T, Cin, Hx, Wx).
             state: (h₋₁, c₋₁), each (N, C, H, W); None for zeros.

@@ -316,6 +316,7 @@ STATE = np.zeros((2, 2, 5, 5), "float32")
         (X[:0], None, ValueError, "x must not be empty"),
         (X[:, :0], None, ValueError, "x must not be empty"),
         (X.astype("float64"), None, TypeError, "x must have dtype float32; got float64"),
+        (np.ma.masked_array(X), None, TypeError, "x must be an array of backend numpy; got numpy.MaskedArray"),
         (X.tolist(), None, TypeError, "x must be an array of backend numpy; got builtins.list"),
         (X, STATE, TypeError, r"state must be a pair of arrays \(h, c\)"),
         (X, (STATE,), TypeError, r"state must be a pair of arrays \(h, c\)"),
