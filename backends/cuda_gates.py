@@ -1,4 +1,4 @@
-"""The elementwise half of one ConvLSTM step as two CUDA kernels: the contract's equations, a thread for each (pixel, channel).
+"""The elementwise half of one ConvLSTM step as two CUDA kernels, a thread for each (pixel, channel).
 
 The source is plain enough to be compiled as C++ for the host as well; the tests do so and hold it against NumPy where
 there is no GPU.  Compiled without fused multiply-add, so that each operation is rounded as the line says.
@@ -25,7 +25,8 @@ extern "C" __global__ void gates_forward(
     const REAL* c_previous,
     REAL* activations, REAL* tanh_c, REAL* c, REAL* h)
 {
-    for (long long k = blockIdx.x * (long long)blockDim.x + threadIdx.x; k < size; k += (long long)gridDim.x * blockDim.x) {
+    const long long step = (long long)gridDim.x * blockDim.x;
+    for (long long k = (long long)blockIdx.x * blockDim.x + threadIdx.x; k < size; k += step) {
         const long long row = k / C, channel = k % C, pixel = row % pixels;
         const long long first = row * 4 * C + channel;
         REAL z[4];
@@ -59,7 +60,8 @@ extern "C" __global__ void gates_backward(
     const REAL* dh, const REAL* dc,
     REAL* dz, REAL* dc_previous)
 {
-    for (long long k = blockIdx.x * (long long)blockDim.x + threadIdx.x; k < size; k += (long long)gridDim.x * blockDim.x) {
+    const long long step = (long long)gridDim.x * blockDim.x;
+    for (long long k = (long long)blockIdx.x * blockDim.x + threadIdx.x; k < size; k += step) {
         const long long row = k / C, channel = k % C;
         const long long first = row * 4 * C + channel;
         const long long p = (peephole_per_pixel ? (row % pixels) * C : 0) + channel;

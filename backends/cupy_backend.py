@@ -1,7 +1,7 @@
 """CuPy: the whole batch at once on one CUDA device, the gates of a step in one kernel each way.
 
-Chainer convolves without cuDNN (CuPy 14 has none): columns by a kernel of its own, the product by cuBLAS.  Its kernels
-index columns with 32 bits, so a batch whose columns outgrow that is computed in ranges of samples.
+Chainer convolves without cuDNN (CuPy 14 has none): columns by a kernel of its own, the product by cuBLAS.  A batch
+whose columns would be too large is computed in ranges of samples.
 """
 
 from __future__ import annotations
@@ -15,23 +15,31 @@ import numpy.typing as npt
 
 from . import cuda_gates
 from .contract import Array, Backend, Gates, Peepholes, Result
-from .convolution import convolve, gradient_input, gradient_weights, without_graph
+from .convolution import chainer, convolve, gradient_input, gradient_weights, without_graph
 
-MOST_COLUMN_ELEMENTS = 2**31 - 1  # Chainer's im2col and col2im kernels count with int
+# Chainer's im2col and col2im kernels count with int; long before 2**31 the columns, and the product's own copy of them,
+# would fill the device's memory.  These are 1 GiB in float32, enough for a product to keep any device busy.
+MOST_COLUMN_ELEMENTS = 2**28
 
 
 class CupyBackend:
     """Arrays in the memory of one CUDA device."""
 
     def __init__(self, device: int) -> None:
-        """Use the device with this number; the caller has made sure that it is there."""
+        """Use the device with this number, which the caller has made sure is there.
+
+        It becomes this thread's current device: arithmetic outside the backend, an optimizer's say, runs on the current
+        one and would leave its results there.
+        """
+        cupy.cuda.Device(device).use()
         self.device = device
         self.name = "cupy" if device == 0 else f"cupy:{device}"
 
     @property
     def description(self) -> str:
         properties = cupy.cuda.runtime.getDeviceProperties(self.device)
-        return f"{properties['name'].decode()}, CUDA runtime {cupy.cuda.runtime.runtimeGetVersion()}, CuPy {cupy.__version__}"
+        runtime = cupy.cuda.runtime.runtimeGetVersion()
+        return f"{properties['name'].decode()}, CUDA runtime {runtime}, CuPy {cupy.__version__}"
 
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
         with cupy.cuda.Device(self.device):
@@ -48,11 +56,13 @@ class CupyBackend:
         return isinstance(array, cupy.ndarray) and array.device.id == self.device
 
     def channels_last(self, array: Array) -> Array:
-        return cupy.moveaxis(_channels_last(array), -1, -3)  # type: ignore[no-any-return]
+        with cupy.cuda.Device(self.device):
+            return cupy.moveaxis(_channels_last(array), -1, -3)  # type: ignore[no-any-return]
 
     def map_samples(self, work: Callable[[slice], Result], samples: int, column_elements: int) -> list[Result]:
         at_once = max(1, min(samples, MOST_COLUMN_ELEMENTS // max(1, column_elements)))
-        with cupy.cuda.Device(self.device), without_graph():
+        # CuPy 13 still has cuDNN, some of whose algorithms give other bits on every run.
+        with cupy.cuda.Device(self.device), without_graph(), chainer.using_config("use_cudnn", "never"):
             return [work(slice(start, min(start + at_once, samples))) for start in range(0, samples, at_once)]
 
     convolve = staticmethod(convolve)

@@ -1,4 +1,4 @@
-"""The CUDA source of the gates: every CUDA compiler that is here takes it, and run on this machine it is NumPy's gates."""
+"""The CUDA source of the gates: every CUDA compiler that is here takes it; run on this machine it agrees with NumPy."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def nvcc() -> str:
 def compile_with_nvcc(nvcc: str, folder: Path, dtype: str, *options: str) -> bytes:
     program, out = folder / "gates.cu", folder / "gates.out"
     program.write_text(source(dtype), encoding="utf-8")
-    command = [nvcc, *cuda_gates.OPTIONS, "--Werror=all-warnings", *options, "-o", str(out), str(program)]
+    strict = ["--Werror=all-warnings", "-Wno-deprecated-gpu-targets"]  # the second: some will be dropped one day
+    command = [nvcc, *cuda_gates.OPTIONS, *strict, *options, "-o", str(out), str(program)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     return out.read_bytes()
@@ -131,7 +132,7 @@ def test_nvrtc_compiles_it_as_cupy_asks(nvrtc: Nvrtc, dtype: str) -> None:
     for number in set(ARCHITECTURES) & set(nvrtc.architectures()):
         options = [*cuda_gates.OPTIONS, *OPTIONS_OF_CUPY, f"-arch=compute_{number}"]
         ptx, log = nvrtc.compile(source(dtype), options)
-        assert log == ""
+        assert log == "" or re.fullmatch(r".*Architectures prior to .* are deprecated.*\n", log)
         assert ".entry gates_backward(" in ptx
         if dtype == "float32":
             assert_no_double(ptx)
@@ -236,7 +237,8 @@ def by_cuda_source(given: Operands, case: Case, text: str) -> Results:
     )  # fmt: skip
     host_kernel(text, "gates_backward")(
         grid, block,
-        (*sizes, *peepholes, activations, tanh_c, memory(given.c_previous), memory(given.dh), memory(given.dc), dz, dc_previous),
+        (*sizes, *peepholes, activations, tanh_c, memory(given.c_previous), memory(given.dh), memory(given.dc),
+         dz, dc_previous),
     )  # fmt: skip
     maps = {"h": h, "c": c, "dz": dz, "dc_previous": dc_previous}
     return {name: np.moveaxis(array, -1, 1) for name, array in maps.items()}
@@ -271,14 +273,14 @@ FAULTS = {
     "recurrent share dropped": ("if (z_h) z[gate] = z[gate] + z_h[first + gate * C];", "(void)z_h;"),
     "bias of another gate": ("+ gate * C + channel]", "+ channel]"),
     "bias of another pixel": ("bias_per_pixel ? pixel * 4 * C", "bias_per_pixel ? 0 * pixel"),
-    "peephole of another pixel": ("(peephole_per_pixel ? (row % pixels) * C : 0)", "(peephole_per_pixel ? 0 * pixels : 0)"),
+    "peephole of another pixel": ("(peephole_per_pixel ? (row % pixels) * C : 0)", "0 * pixels * peephole_per_pixel"),
     "dc from later steps dropped": (" + dc[k];", "; (void)dc;"),
     "o's peephole dropped backward": ("if (p_o) d_c = d_c + p_o[p] * dz_o;", "(void)p_o;"),
     "f's peephole dropped backward": ("if (p_f) d_c = d_c + p_f[p] * dz_f;", "(void)p_f;"),
     "sigmoid's derivative for tanh's": ("(1 - g * g)", "(g * (1 - g))"),
     "gradients of two gates swapped": ("dz[first + C] = dz_f;\n        dz[first + 2 * C] = dz_g;",
                                        "dz[first + C] = dz_g;\n        dz[first + 2 * C] = dz_f;"),
-    "only one round of the threads": ("k += (long long)gridDim.x * blockDim.x", "k += size"),
+    "only one round of the threads": ("k += step", "k += size + 0 * step"),
 }  # fmt: skip
 
 

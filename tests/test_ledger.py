@@ -1,0 +1,161 @@
+"""The ledger: the form of its lines, and a digest that no difference slips through."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from convlstm.backends import Array
+from convlstm.ledger import Ledger
+from tests.numerical import read_only
+
+Step = tuple[float, dict[str, Array], dict[str, Array]]  # loss, gradients, weights
+
+
+def step(number: int) -> Step:
+    rng = np.random.default_rng(number)
+    gradients = {"W": rng.normal(size=(2, 3)).astype(np.float32), "b": rng.normal(size=3).astype(np.float32)}
+    weights = {"W": rng.normal(size=(2, 3)).astype(np.float32), "b": rng.normal(size=3).astype(np.float32)}
+    return 0.7 / (number + 1), read_only(gradients), read_only(weights)
+
+
+def written(file: Path, steps: list[Step]) -> list[dict[str, Any]]:
+    with closing(Ledger(file)) as ledger:
+        for arguments in steps:
+            ledger.append(*arguments)
+        assert ledger.steps == len(steps)
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def digests(file: Path, steps: list[Step]) -> list[str]:
+    return [line["digest"] for line in written(file, steps)]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.jsonl"
+
+
+# Its form -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_line_is_as_the_design_has_it(file: Path) -> None:
+    lines = written(file, [step(0), step(1)])
+    for number, line in enumerate(lines):
+        assert list(line) == ["step", "loss", "loss_hex", "digest"]
+        assert line["step"] == number
+        assert line["loss"] == 0.7 / (number + 1)
+        assert float.fromhex(line["loss_hex"]) == line["loss"]
+        assert len(bytes.fromhex(line["digest"])) == 32
+    data = file.read_bytes()
+    assert data.startswith(b'{"step": 0, "loss": 0.7, "loss_hex": "0x1.6666666666666p-1", "digest": "')
+    assert data.endswith(b"}\n")
+    assert data.count(b"\n") == 2
+    assert b"\r" not in data
+
+
+def test_a_line_is_on_disk_as_soon_as_its_step_is_done(file: Path) -> None:
+    with closing(Ledger(file)) as ledger:
+        assert file.read_bytes() == b""
+        for number in range(3):
+            ledger.append(*step(number))
+            assert file.read_bytes().count(b"\n") == number + 1
+            assert file.read_bytes().endswith(b"}\n")
+
+
+def test_a_new_ledger_starts_empty_where_an_old_one_was(file: Path) -> None:
+    written(file, [step(0), step(1)])
+    assert len(written(file, [step(0)])) == 1
+
+
+@settings(deadline=None)
+@given(loss=st.floats(allow_nan=False, allow_infinity=False))
+def test_the_loss_comes_back_bit_for_bit(loss: float, tmp_path_factory: pytest.TempPathFactory) -> None:
+    (line,) = written(tmp_path_factory.mktemp("ledger") / "l", [(loss, {}, {})])
+    for back in (line["loss"], float.fromhex(line["loss_hex"])):
+        assert back == loss
+        assert math.copysign(1, back) == math.copysign(1, loss)
+
+
+# Its digest -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_digest_is_the_documented_chain(file: Path) -> None:
+    """SHA-256 over the tip before, the loss, gradients and weights: roles, names in order, dtypes, shapes, bytes."""
+    steps = [step(0), step(1)]
+    tip, expected = b"", []
+    for loss, gradients, weights in steps:
+        content = tip + np.float64(loss).tobytes()
+        for role, named in (("gradient", gradients), ("weight", weights)):
+            for name in ("W", "b"):
+                content += f"{role} {name} <f4 {named[name].shape}\n".encode() + named[name].tobytes()
+        tip = hashlib.sha256(content).digest()
+        expected.append(tip.hex())
+    assert digests(file, steps) == expected
+
+
+def test_two_equal_runs_make_equal_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        written(tmp_path / name, [step(number) for number in range(3)])
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_any_flipped_bit_changes_this_digest_and_all_after_it(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = tmp_path_factory.mktemp("ledger") / "l"
+    steps = [step(number) for number in range(3)]
+    before = digests(file, steps)
+    number = data.draw(st.integers(0, 2))
+    loss, *named = steps[number]
+    which, name = data.draw(st.integers(0, 1)), data.draw(st.sampled_from(["W", "b"]))
+    raw = bytearray(named[which][name].tobytes())
+    raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    flipped = np.frombuffer(bytes(raw), np.float32).reshape(named[which][name].shape)
+    named[which] = {**named[which], name: flipped}
+    steps[number] = (loss, named[0], named[1])
+    after = digests(file, steps)
+    assert after[:number] == before[:number]
+    assert all(a != b for a, b in zip(after[number:], before[number:], strict=True))
+
+
+def changed_steps() -> dict[str, Step]:
+    """Step 0 as it is, and with one thing about it changed that an element's bits do not show."""
+    loss, gradients, weights = step(0)
+    zeros = np.zeros((2, 2), np.float32)
+    return {
+        "as it is": (loss, gradients, weights),
+        "the last bit of the loss": (math.nextafter(loss, 1), gradients, weights),
+        "gradients and weights exchanged": (loss, weights, gradients),
+        "another name": (loss, {"W": gradients["W"], "c": gradients["b"]}, weights),
+        "a tensor less": (loss, {"W": gradients["W"]}, weights),
+        "another shape": (loss, {**gradients, "W": gradients["W"].reshape(3, 2)}, weights),
+        "zeros": (loss, {"W": zeros}, {}),
+        "zeros as weights": (loss, {}, {"W": zeros}),
+        "zeros of another dtype, as many bytes": (loss, {"W": zeros.view(np.float64)}, {}),
+        "zeros, negative": (loss, {"W": -zeros}, {}),
+    }
+
+
+def test_no_two_different_steps_share_a_digest(file: Path) -> None:
+    found = {name: digests(file, [arguments])[0] for name, arguments in changed_steps().items()}
+    assert len(set(found.values())) == len(found)
+
+
+def test_order_of_names_and_of_memory_do_not_matter(file: Path) -> None:
+    loss, gradients, weights = step(0)
+    turned = {name: np.asfortranarray(gradients[name]) for name in ("b", "W")}
+    assert digests(file, [(loss, turned, weights)]) == digests(file, [(loss, gradients, weights)])
+    spread = {name: np.repeat(w, 2, axis=-1)[..., ::2] for name, w in weights.items()}  # not contiguous at all
+    assert digests(file, [(loss, gradients, spread)]) == digests(file, [(loss, gradients, weights)])

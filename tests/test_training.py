@@ -1,0 +1,481 @@
+"""Training: what a run leaves behind, what it leaves when it ends early, and whose files it never touches."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convlstm import training
+from convlstm.backends import Array
+from convlstm.config import Config, Data, Model, Training, load_config
+from convlstm.data.digits import digit_sequences
+from convlstm.ledger import Ledger
+from convlstm.model import NextFrame
+from convlstm.parameter_files import assign_parameters, load_parameters
+from convlstm.training import (
+    RUN_FILES,
+    NotFinite,
+    Outcome,
+    RunDirectoryError,
+    check_config,
+    environment,
+    evaluate,
+    make_model,
+    make_run_directory,
+    train,
+)
+
+pytest.importorskip("sklearn", reason="the digits come with scikit-learn, which is not installed")
+
+TINY = Config(
+    Data(size=16, context=2, horizon=3, test_sequences=4),
+    Model(hidden_channels=(3,), kernel_size=3, patch=4, output="sigmoid"),
+    Training(steps=3, batch_size=2, seed=5, loss="bce", optimizer="adam", schedule="constant", clipping="none"),
+)
+DIVERGING = Config(
+    TINY.data,
+    replace(TINY.model, output="linear"),
+    Training(steps=30, batch_size=2, loss="mse", optimizer="sgd", learning_rate=1e30, clipping="none"),
+)
+Reports = list[tuple[int, float]]
+
+
+class Run:
+    """A run in a directory of its own: `report` collects what was reported, and a subclass may do more."""
+
+    def __init__(self, directory: Path, config: Config = TINY) -> None:
+        self.directory, self.config = directory, config
+        self.reports: Reports = []
+        directory.mkdir(exist_ok=True)
+
+    def report(self, done: int, loss: float) -> None:
+        self.reports.append((done, loss))
+
+    def train(self) -> Outcome:
+        return train(self.config, self.directory, backend="numpy", report=self.report)
+
+    def files(self) -> set[str]:
+        return {path.name for path in self.directory.iterdir()}
+
+    def weights(self) -> dict[str, Array]:
+        return load_parameters(self.directory / "weights.safetensors")
+
+    def ledger(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.directory / "ledger.jsonl").read_text().splitlines()]
+
+    def scores(self) -> dict[str, Any]:
+        loaded: dict[str, Any] = json.loads((self.directory / "scores.json").read_text(), parse_constant=_not_json)
+        return loaded
+
+
+def _not_json(constant: str) -> None:
+    raise AssertionError(f"{constant} is not JSON")
+
+
+def assert_same_bits(one: Mapping[str, Array], other: Mapping[str, Array]) -> None:
+    assert {name: w.tobytes() for name, w in one.items()} == {name: w.tobytes() for name, w in other.items()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Outcome]:
+    run = Run(tmp_path_factory.mktemp("finished") / "run")
+    return run, run.train()
+
+
+@pytest.fixture
+def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture takes longer than these runs."""
+    monkeypatch.setattr(training, "draw_forecast", lambda config, model, path: None)
+
+
+# A finished run -------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_its_files_and_no_others(finished: tuple[Run, Outcome]) -> None:
+    run, outcome = finished
+    assert run.files() == set(RUN_FILES)
+    assert (run.directory / "forecast.png").read_bytes().startswith(b"\x89PNG")
+    assert outcome == Outcome(steps=3, interrupted=False, scores=run.scores())
+
+
+def test_its_config_is_the_one_that_was_trained(finished: tuple[Run, Outcome]) -> None:
+    run, _ = finished
+    assert load_config(str(run.directory / "config.toml")) == TINY
+
+
+def test_its_ledger_has_a_line_for_every_reported_step(finished: tuple[Run, Outcome]) -> None:
+    run, _ = finished
+    assert [(line["step"] + 1, line["loss"]) for line in run.ledger()] == run.reports
+    assert [done for done, _ in run.reports] == [1, 2, 3]
+
+
+def test_its_weights_are_those_of_the_plain_loop(finished: tuple[Run, Outcome]) -> None:
+    """Batch k holds sequences 2k and 2k + 1 of the training split; seed, data and model are as configured."""
+    run, _ = finished
+    model = NextFrame(1, (3,), 3, patch=4, output="sigmoid", spatial_shape=(4, 4), backend="numpy", seed=5)
+    model.start_from_mean(float(digit_sequences("train", range(32), seed=5, frames=5, size=16).mean(dtype=np.float64)))
+    optimizer = training.make_optimizer(TINY)
+    for step, (_, loss) in enumerate(run.reports):
+        frames = digit_sequences("train", [2 * step, 2 * step + 1], seed=5, frames=5, size=16)
+        value, gradients = model.loss_and_gradients(frames, 2, "bce")
+        assert value == loss
+        optimizer.step(model.parameters, gradients)
+    assert_same_bits(run.weights(), model.parameters)
+
+
+@pytest.mark.usefixtures("no_picture")
+def test_the_schedule_sets_the_learning_rate_of_each_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = []
+
+    class Recording:
+        learning_rate = 0.0
+
+        def step(self, parameters: dict[str, Array], gradients: Mapping[str, Array]) -> None:
+            rates.append(self.learning_rate)
+
+    monkeypatch.setattr(training, "make_optimizer", lambda config: Recording())
+    slowing = replace(TINY, training=replace(TINY.training, steps=4, schedule="linear", learning_rate=8.0))
+    Run(tmp_path / "run", slowing).train()
+    assert rates == [8.0, 6.0, 4.0, 2.0]
+
+
+def test_its_scores_are_those_of_its_weights(finished: tuple[Run, Outcome]) -> None:
+    run, _ = finished
+    model = make_model(TINY, "numpy")
+    assign_parameters(model.parameters, run.weights())
+    frames = digit_sequences("test", range(4), seed=5, frames=5, size=16)
+    forecast, truth = model.predict(frames[:, :2], 3), frames[:, 2:]
+    scores = run.scores()
+    assert scores["test_sequences"] == 4
+    for name, guess in (("model", forecast), ("repeat_last_frame", np.repeat(frames[:, 1:2], 3, axis=1))):
+        squares = (guess.astype(np.float64) - truth) ** 2
+        assert scores["mse"][name] == pytest.approx(squares.mean())
+        assert scores["mse_by_lead_time"][name] == pytest.approx([squares[:, k].mean() for k in range(3)])
+
+
+def test_its_environment_says_what_the_numbers_may_depend_on(
+    finished: tuple[Run, Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = finished
+    written = json.loads((run.directory / "environment.json").read_text())
+    assert written["backend"] == "numpy"
+    assert written["packages"]["numpy"] == np.__version__
+    assert written["packages"]["chainer"] == "7.8.1"
+    monkeypatch.setenv("CONVLSTM_THREADS", "2")
+    monkeypatch.setenv("A_TOKEN", "secret")
+    variables = environment(make_model(TINY, "numpy").backend)["variables"]
+    assert variables["CONVLSTM_THREADS"] == "2"
+    assert "A_TOKEN" not in variables
+
+
+@pytest.mark.usefixtures("no_picture")
+def test_two_equal_runs_leave_equal_files(finished: tuple[Run, Outcome], tmp_path: Path) -> None:
+    run, again = finished[0], Run(tmp_path / "again")
+    again.train()
+    for name in ("config.toml", "ledger.jsonl", "weights.safetensors", "scores.json"):
+        assert (again.directory / name).read_bytes() == (run.directory / name).read_bytes()
+
+
+def test_without_matplotlib_only_the_picture_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    run = Run(tmp_path / "run")
+    outcome = run.train()
+    assert outcome.scores == run.scores()
+    assert outcome.no_forecast is not None
+    assert 'pip install "convlstm[plots]"' in outcome.no_forecast
+    assert run.files() == set(RUN_FILES) - {"forecast.png"}
+
+
+# A run that ends early ------------------------------------------------------------------------------------------------
+
+
+class Interrupted(Run):
+    """Presses Ctrl-C a number of times after its second step."""
+
+    times = 1
+
+    def report(self, done: int, loss: float) -> None:
+        super().report(done, loss)
+        if done == 2:
+            for _ in range(self.times):
+                signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Python's own handler, also where pytest itself runs in the background and has the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # training gives it back
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def two_steps(tmp_path: Path, no_picture: None) -> Run:
+    run = Run(tmp_path / "two steps", replace(TINY, training=replace(TINY.training, steps=2)))
+    run.train()
+    return run
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_ends_after_the_step_with_all_of_it_saved(two_steps: Run, tmp_path: Path) -> None:
+    run = Interrupted(tmp_path / "run")
+    assert run.train() == Outcome(steps=2, interrupted=True, scores=None)
+    assert run.files() == {"config.toml", "environment.json", "ledger.jsonl", "weights.safetensors"}
+    assert run.ledger() == two_steps.ledger()
+    assert_same_bits(run.weights(), two_steps.weights())
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_a_second_ctrl_c_ends_at_once_with_all_whole_steps_saved(two_steps: Run, tmp_path: Path) -> None:
+    run = Interrupted(tmp_path / "run")
+    run.times = 2
+    with pytest.raises(KeyboardInterrupt):
+        run.train()
+    assert run.ledger() == two_steps.ledger()
+    assert_same_bits(run.weights(), two_steps.weights())
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_a_step_without_its_ledger_line_is_taken_back(
+    fault: BaseException, two_steps: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights that are saved are always those of the ledger's last line."""
+    append = Ledger.append
+
+    def failing(ledger: Ledger, *arguments: Any) -> None:
+        if ledger.steps == 2:
+            raise fault
+        append(ledger, *arguments)
+
+    monkeypatch.setattr(Ledger, "append", failing)
+    run = Run(tmp_path / "run")
+    with pytest.raises(type(fault)):
+        run.train()
+    assert run.ledger() == two_steps.ledger()
+    assert_same_bits(run.weights(), two_steps.weights())
+
+
+@pytest.mark.usefixtures("ctrl_c", "no_picture")
+def test_a_job_that_ignores_ctrl_c_goes_on(tmp_path: Path) -> None:
+    """A shell without job control starts its background jobs so; Ctrl-C is meant for another program then."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        outcome = Interrupted(tmp_path / "run").train()
+    finally:
+        ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert not outcome.interrupted
+    assert outcome.steps == 3
+    assert ignored is signal.SIG_IGN
+
+
+@pytest.mark.usefixtures("no_picture")
+def test_training_works_off_the_main_thread(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    thread = Thread(target=run.train)
+    thread.start()
+    thread.join()
+    assert len(run.scores()) > 0
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
+    """With one error that says so: NumPy's own warnings, which are errors here, would come first."""
+    run = Run(tmp_path / "run", DIVERGING)
+    with pytest.raises(
+        NotFinite, match=r"loss is (inf|nan) at step \d+; the weights before it are saved; try a smaller"
+    ):
+        run.train()
+    assert "scores.json" not in run.files()
+    assert 0 < len(run.ledger()) == len(run.reports) < 30
+    assert all(np.isfinite(w).all() for w in run.weights().values())
+
+
+def test_weights_that_are_not_finite_are_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Exploding:
+        def step(self, parameters: dict[str, Array], gradients: Mapping[str, Array]) -> None:
+            parameters["readout.b"] = parameters["readout.b"] + np.float32(np.inf)
+
+    monkeypatch.setattr(training, "make_optimizer", lambda config: Exploding())
+    run = Run(tmp_path / "run")
+    with pytest.raises(NotFinite, match=r"step 0 makes readout\.b infinite or NaN; it is taken back; try a smaller"):
+        run.train()
+    assert run.ledger() == []
+    assert_same_bits(run.weights(), make_model(TINY, "numpy").parameters)
+
+
+def test_a_forecast_that_is_not_finite_is_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model(TINY, "numpy")
+    assert np.isfinite(evaluate(TINY, model)["mse"]["model"])
+    monkeypatch.setattr(model, "predict", lambda frames, horizon: np.full((4, 3, 1, 16, 16), np.nan, np.float32))
+    with pytest.raises(NotFinite, match="the forecast after the last step is not finite"):
+        evaluate(TINY, model)
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "scores.json"
+    training._write(file, "old")
+
+    def full(*names: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        training._write(file, "new")
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+# What is checked before a directory is made ---------------------------------------------------------------------------
+
+
+def test_a_config_that_works_passes() -> None:
+    check_config(TINY, "numpy")
+    check_config(Config(), "numpy")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": Data(size=8)}, "size must be at least 16 pixels; got 8"),
+        ({"model": Model(kernel_size=33)}, "kernel 33×33 is larger than the map"),
+        ({"training": Training(seed=2**64)}, "seed must lie in"),
+    ],
+)
+def test_a_setting_that_cannot_work(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_config(Config(**change), "numpy")
+
+
+def test_a_missing_package_for_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*arguments: object, **named: object) -> None:
+        raise ModuleNotFoundError("scikit-learn is missing")
+
+    monkeypatch.setattr(training, "digit_sequences", missing)
+    with pytest.raises(ModuleNotFoundError, match="scikit-learn is missing"):
+        check_config(TINY, "numpy")
+
+
+# The run directory ----------------------------------------------------------------------------------------------------
+
+
+def a_run_in(directory: Path, *more: str) -> Path:
+    directory.mkdir()
+    for name in (*RUN_FILES, *more):
+        (directory / name).write_text(name)
+    return directory
+
+
+def content(directory: Path) -> dict[str, str | None]:
+    return {path.name: path.read_text() if path.is_file() else None for path in directory.iterdir()}
+
+
+def test_a_new_directory_is_made_with_its_parents(tmp_path: Path) -> None:
+    assert make_run_directory(tmp_path / "a" / "b", "digits", overwrite=False) == tmp_path / "a" / "b"
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_an_empty_directory_is_used(tmp_path: Path) -> None:
+    assert make_run_directory(tmp_path, "digits", overwrite=False) == tmp_path
+
+
+def test_without_a_name_the_first_free_number_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [str(make_run_directory(None, name, overwrite=False)) for name in ("digits", "digits", "other")]
+    assert names == [str(Path("runs") / name) for name in ("digits-1", "digits-2", "other-1")]
+    # Numbers are not reused even when told to overwrite: that is about a directory that was named.
+    assert make_run_directory(None, "digits", overwrite=True) == Path("runs/digits-3")
+
+
+def test_a_run_is_never_overwritten_without_being_told(tmp_path: Path) -> None:
+    run = a_run_in(tmp_path / "run")
+    before = content(run)
+    with pytest.raises(RunDirectoryError, match=r"run exists; name another --out, or say --overwrite"):
+        make_run_directory(run, "digits", overwrite=False)
+    assert content(run) == before
+
+
+def test_a_run_is_overwritten_when_told(tmp_path: Path) -> None:
+    run = a_run_in(tmp_path / "run")
+    assert make_run_directory(run, "digits", overwrite=True) == run
+    assert content(run) == {}
+
+
+def test_what_a_killed_run_left_half_written_is_part_of_it(tmp_path: Path) -> None:
+    left = (".config.toml.tmp", ".weights.safetensors.0123456789ab.tmp", ".forecast.png.123.tmp")
+    run = a_run_in(tmp_path / "run", *left)
+    make_run_directory(run, "digits", overwrite=True)
+    assert content(run) == {}
+
+
+@pytest.mark.parametrize("stranger", ["notes.txt", ".git", "ledger.jsonl.bak", ".notes.txt.tmp", "config.toml.tmp"])
+def test_a_directory_with_a_strangers_file_is_never_touched(tmp_path: Path, stranger: str) -> None:
+    run = a_run_in(tmp_path / "run", stranger)
+    before = content(run)
+    with pytest.raises(
+        RunDirectoryError, match=f"run holds {stranger}, which is no part of a run; it is left as it is"
+    ):
+        make_run_directory(run, "digits", overwrite=True)
+    assert content(run) == before
+
+
+def test_a_folder_that_is_called_like_a_runs_file_is_never_touched(tmp_path: Path) -> None:
+    run = a_run_in(tmp_path / "run")
+    (run / "scores.json").unlink()
+    a_run_in(run / "scores.json")
+    with pytest.raises(RunDirectoryError, match=r"run holds scores\.json, which is no part of a run"):
+        make_run_directory(run, "digits", overwrite=True)
+    assert set(content(run / "scores.json")) == set(RUN_FILES)
+
+
+def test_a_directory_that_holds_only_somebodys_config_is_never_touched(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("[model]")
+    with pytest.raises(RunDirectoryError, match=r"holds no ledger\.jsonl, so it is no run"):
+        make_run_directory(tmp_path, "digits", overwrite=True)
+    assert content(tmp_path) == {"config.toml": "[model]"}
+
+
+def test_a_link_to_a_run_stays_a_link(tmp_path: Path) -> None:
+    run = a_run_in(tmp_path / "run")
+    (tmp_path / "latest").symlink_to(run)
+    make_run_directory(tmp_path / "latest", "digits", overwrite=True)
+    assert (tmp_path / "latest").is_symlink()
+    assert content(run) == {}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_is_no_directory(tmp_path: Path, overwrite: bool) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for out in (file, file / "run"):
+        with pytest.raises(RunDirectoryError, match=r"^cannot use .*file.* as a run directory: \w+"):
+            make_run_directory(out, "digits", overwrite=overwrite)
+    assert file.read_text() == "mine"
+
+
+def test_a_place_where_nothing_may_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Acted, since no place is closed to root, as whom tests may run."""
+
+    def refuse(path: object, *arguments: object, **named: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(RunDirectoryError, match=r"^cannot use .*run as a run directory: Permission denied$"):
+        make_run_directory(tmp_path / "run", "digits", overwrite=False)
+
+
+def test_runs_may_not_be_a_link_that_leads_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its mkdir says "exists" for ever, as a taken number does once."""
+    monkeypatch.chdir(tmp_path)
+    Path("runs").symlink_to(tmp_path / "unmounted" / "disk")
+    with pytest.raises(RunDirectoryError, match="cannot use runs as a run directory"):
+        make_run_directory(None, "digits", overwrite=False)
