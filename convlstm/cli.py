@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from convlstm.backends import BackendUnavailable, available_backends, get_backend
+from convlstm.backends import BackendUnavailable, available_backends, get_backend, unavailable_backends
 from convlstm.config import Config, load_config
 
 app = typer.Typer(
@@ -50,6 +50,9 @@ def train(
     backend: Annotated[str, typer.Option(help='"auto", "numpy", "cupy" or "cupy:1".')] = "auto",
     steps: Annotated[int | None, typer.Option(help="Training steps, instead of what is configured.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights and data, instead of what is configured.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Start from these parameters: .npz, .safetensors or a folder of text files.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory to make; default runs/PRESET-1, -2, …")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that --out holds.")] = False,
 ) -> None:
@@ -61,6 +64,8 @@ def train(
         config = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=steps))
     if seed is not None:
         config = dataclasses.replace(config, training=dataclasses.replace(config.training, seed=seed))
+    if weights is not None:
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, weights=str(weights.absolute())))
     chosen = get_backend(backend)
     check_config(config, backend)
     directory = make_run_directory(out, Path(what).stem, overwrite=overwrite)
@@ -104,6 +109,8 @@ def _progress(config: Config) -> Iterator[Callable[[int, float], None]]:
 @app.command()
 def doctor() -> None:
     """Say which backends this machine has, and what the others lack."""
-    for name, fault in available_backends().items():
-        console.print(f"{name}: {f'not available; {fault}' if fault else get_backend(name).description}")
+    for name in available_backends():
+        console.print(f"{name}: {get_backend(name).description}")
+    for name, fault in unavailable_backends().items():
+        console.print(f"{name}: not available; {fault}")
     console.print(f"auto is {get_backend('auto').name}")

@@ -53,6 +53,7 @@ class Model:
     bias: Kind = "channel"
     peephole: Kind = None
     output: Literal["linear", "sigmoid"] = "sigmoid"
+    weights: str = ""  # start from these: .npz, .safetensors or a folder of text files; "" draws them from the seed
 
 
 @dataclass(frozen=True)

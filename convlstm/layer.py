@@ -207,9 +207,12 @@ class ConvLSTM:
         return {name: self.backend.zeros(shape, self.dtype) for name, shape in self._shapes.items()}
 
     def column_elements(self, cell: Cell, height: int, width: int) -> int:
-        """Return the elements of the largest column array of one sample's convolutions: channels × taps × outputs."""
+        """Return the elements of the largest array that one sample's convolutions index: columns, or x itself."""
         H, W = cell.over_x.output_shape(height, width)
-        return max(int(np.prod(kernel.shape[1:])) * H * W for kernel in (cell.W_x, cell.W_h))
+        columns = (
+            int(np.prod(kernel.shape[1:])) * H * W for kernel in (cell.W_x, cell.W_h)
+        )  # channels × taps × outputs
+        return max(*columns, self.in_channels * height * width)
 
     def _channels_last(self, parameter: Array) -> Array:
         return self.backend.channels_last(parameter) if parameter.ndim == 3 else parameter

@@ -34,7 +34,7 @@ from convlstm.data.digits import Split, digit_sequences
 from convlstm.ledger import Ledger
 from convlstm.model import NextFrame
 from convlstm.optimizers import SGD, Adam, Optimizer
-from convlstm.parameter_files import save_parameters
+from convlstm.parameter_files import assign_parameters, load_parameters, save_parameters
 from convlstm.report import forecast_figure
 from convlstm.schedules import SCHEDULES
 
@@ -178,12 +178,19 @@ def draw_forecast(config: Config, model: NextFrame, path: Path) -> None:
 
 
 def make_model(config: Config, backend: str) -> NextFrame:
-    """Return the model with its initial parameters: it first predicts the mean brightness of training frames."""
+    """Return the model with its initial parameters: a file's, or drawn so that it first predicts the mean brightness.
+
+    Raises:
+        ValueError: a setting, or a file that cannot be read or does not fit; the message names it.
+    """
     model, side = config.model, config.data.size // config.model.patch
     made = NextFrame(
         1, model.hidden_channels, model.kernel_size, patch=model.patch, output=model.output, bias=model.bias,
         peephole=model.peephole, spatial_shape=(side, side), backend=backend, seed=config.training.seed,
     )  # fmt: skip
+    if model.weights:
+        assign_parameters(made.parameters, load_parameters(model.weights), made.backend.asarray)
+        return made
     frames = made.backend.to_numpy(sequences(config, made, "train", range(SEQUENCES_FOR_MEAN)))
     made.start_from_mean(float(frames.mean(dtype=np.float64)))
     return made

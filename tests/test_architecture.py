@@ -261,7 +261,7 @@ def public_names(module: ast.Module) -> list[str]:
             names.append(node.name)
         elif isinstance(node, ast.Assign):
             names += [target.id for target in node.targets if isinstance(target, ast.Name)]
-    return [name for name in names if not name.startswith("_")]
+    return [name for name in names if not name.startswith("_") or name == "__version__"]
 
 
 def _is_ours(node: ast.ImportFrom) -> bool:

@@ -202,7 +202,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "data": {"size": 20, "context": 1, "horizon": 1, "test_sequences": 1},
     "model": {
         "hidden_channels": (2, 2), "kernel_size": 1, "patch": 2, "bias": "pixel", "peephole": "channel",
-        "output": "sigmoid",
+        "output": "sigmoid", "weights": "base/weights.safetensors",
     },
     "training": {
         "steps": 1, "batch_size": 1, "seed": 1, "loss": "mae", "optimizer": "adam", "learning_rate": 1.0,
@@ -227,6 +227,7 @@ def no_figure(*arguments: object) -> None:
 def test_every_setting_changes_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn, which is not installed")
     monkeypatch.setattr(training, "forecast_figure", no_figure)
+    monkeypatch.chdir(tmp_path)
     assert {table: set(settings) for table, settings in CHANGES.items()} == {
         table: {field.name for field in dataclasses.fields(kind)} for table, kind in TABLES.items()
     }

@@ -21,7 +21,7 @@ from convlstm.config import Config, Data, Model, Training, load_config
 from convlstm.data.digits import digit_sequences
 from convlstm.ledger import Ledger
 from convlstm.model import NextFrame
-from convlstm.parameter_files import assign_parameters, load_parameters
+from convlstm.parameter_files import assign_parameters, load_parameters, save_parameters
 from convlstm.training import (
     RUN_FILES,
     NotFinite,
@@ -336,6 +336,22 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
 
 
 # What is checked before a directory is made ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["weights.npz", "weights.safetensors", "weights"])
+def test_a_run_starts_from_the_weights_of_another(finished: tuple[Run, Outcome], tmp_path: Path, name: str) -> None:
+    """From each kind of file, a folder of text files too: the model is the finished run's, to the bit."""
+    learnt = finished[0].weights()
+    save_parameters(tmp_path / name, learnt)
+    config = replace(TINY, model=replace(TINY.model, weights=str(tmp_path / name)))
+    assert_same_bits(training.make_model(config, "numpy").parameters, learnt)
+
+
+def test_weights_that_do_not_fit_are_named(finished: tuple[Run, Outcome], tmp_path: Path) -> None:
+    save_parameters(tmp_path / "weights.npz", {**finished[0].weights(), "readout.b": np.zeros(3, np.float32)})
+    config = replace(TINY, model=replace(TINY.model, weights=str(tmp_path / "weights.npz")))
+    with pytest.raises(ValueError, match=r"parameter 'readout.b' has shape \(3,\)"):
+        check_config(config, "numpy")
 
 
 def test_a_config_that_works_passes() -> None:
