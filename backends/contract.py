@@ -63,6 +63,9 @@ class Backend(Protocol):
     def channels_last(self, array: Array) -> Array:
         """Return the same axes (…, C, H, W) and values, with memory in the order (…, H, W, C) of the gates."""
 
+    def add(self, a: Array, b: Array) -> Array:
+        """Return a + b of two maps (N, C, H, W), with memory in the order of `channels_last`."""
+
     def map_samples(self, work: Callable[[slice], Result], samples: int, column_elements: int) -> list[Result]:
         """Run `work` on consecutive ranges of samples that cover 0 … samples - 1; return the results in order.
 

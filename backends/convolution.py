@@ -11,7 +11,7 @@ It is linear in x and in W, so its gradients are its two transposes:
     dW[d, c, j, i] = Σ_n Σ_y Σ_x  dz[n, d, y, x] · x[n, c, s·y + d·j - p, s·x + d·i - p].
 
 Each gradient stands here twice: as the plain call of `F.convolution_2d` that the formula says, whose name ends in
-`_by_convolution`, and in the form that was measured to be faster and is used.  The tests hold one against the other.
+`_by_convolution`, and in a form that was measured to be faster.  The tests hold one against the other.
 
 Source: Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285, chapter 4.
 """
@@ -65,10 +65,11 @@ def convolve(x: Array, W: Array, geometry: Geometry) -> Array:
 
 
 def gradient_input(dz: Array, W: Array, geometry: Geometry, height: int, width: int) -> Array:
-    """Return dx, by Chainer's transposed convolution: one matrix product, whose columns are added where they came from.
+    """Return dx in the form that needs the smaller column array.
 
-    On one core it took 0.56–0.80 of the time of `gradient_input_by_convolution` (4C to C channels, the shapes of
-    benchmarks/train_step.py): its column array is a quarter the size.
+    Mostly that is Chainer's transposed convolution: one matrix product, whose C·K·K columns are added where they came
+    from.  On one core it took 0.56–0.80 of the time of the rotated kernel, which has D·K·K columns (D = 4C, shapes of
+    benchmarks/train_step.py).  Where D < C, as in a read-out, the rotated kernel has fewer.
 
     Args:
         dz: (N, D, H', W').
@@ -80,6 +81,13 @@ def gradient_input(dz: Array, W: Array, geometry: Geometry, height: int, width: 
     Returns:
         (N, C, H, W).
     """
+    if W.shape[0] < W.shape[1] and geometry.stride == (1, 1):
+        return gradient_input_by_convolution(dz, W, geometry, height, width)
+    return gradient_input_by_transposed_convolution(dz, W, geometry, height, width)
+
+
+def gradient_input_by_transposed_convolution(dz: Array, W: Array, geometry: Geometry, height: int, width: int) -> Array:
+    """Return dx by Chainer's transposed convolution; arguments and result as `gradient_input`."""
     (top, bottom), (left, right) = geometry.padding
     alike = top == bottom and left == right
     pad, outsize = ((top, left), (height, width)) if alike else ((0, 0), (height + top + bottom, width + left + right))

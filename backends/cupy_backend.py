@@ -59,6 +59,9 @@ class CupyBackend:
         with cupy.cuda.Device(self.device):
             return cupy.moveaxis(_channels_last(array), -1, -3)  # type: ignore[no-any-return]
 
+    def add(self, a: Array, b: Array) -> Array:
+        return self.channels_last(a + b)
+
     def map_samples(self, work: Callable[[slice], Result], samples: int, column_elements: int) -> list[Result]:
         at_once = max(1, min(samples, MOST_COLUMN_ELEMENTS // max(1, column_elements)))
         # CuPy 13 still has cuDNN, some of whose algorithms give other bits on every run.

@@ -102,9 +102,9 @@ def _strips(N: int, pixels: int, C: int) -> Iterator[tuple[int, slice]]:
 
 
 def _rows(maps: Array) -> Array:
-    """(N, C, H, W) → (N, H·W, C); a view where memory already lies so."""
+    """(N, C, H, W) → (N, H·W, C), contiguous; a view where memory already lies so."""
     N, C, H, W = maps.shape
-    return maps.transpose(0, 2, 3, 1).reshape(N, H * W, C)
+    return np.ascontiguousarray(maps.transpose(0, 2, 3, 1)).reshape(N, H * W, C)
 
 
 def _maps(rows: Array, H: int, W: int) -> Array:

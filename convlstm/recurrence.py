@@ -69,7 +69,7 @@ def unroll_backward(
     if dc is None:
         dc = _zero_map(cell, steps[-1].x)
     for step, dh_loss in zip(reversed(steps), reversed(dhs), strict=True):
-        dh = add_given(dh_loss, dh_next)  # h_t goes to the loss and to step t+1
+        dh = _add_given(cell, dh_loss, dh_next)  # h_t goes to the loss and to step t+1
         if dh is None:
             dh = _zero_map(cell, step.x)
         dx, dh_next, dc = step_backward(cell, step, dh, dc, gradients, to_x=to_x, to_h=to_state or step is not steps[0])
@@ -78,11 +78,11 @@ def unroll_backward(
     return dxs[::-1], (dh_next, dc)
 
 
-def add_given(a: Array | None, b: Array | None) -> Array | None:
+def _add_given(cell: Cell, a: Array | None, b: Array | None) -> Array | None:
     """Return a + b, where None stands for zeros."""
     if a is None or b is None:
         return b if a is None else a
-    return a + b
+    return cell.backend.add(a, b)
 
 
 def _zero_map(cell: Cell, x: Array) -> Array:

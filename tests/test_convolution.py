@@ -15,6 +15,7 @@ from convlstm.backends.convolution import (
     convolve,
     gradient_input,
     gradient_input_by_convolution,
+    gradient_input_by_transposed_convolution,
     gradient_weights,
     gradient_weights_by_convolution,
     without_graph,
@@ -142,6 +143,7 @@ def assert_all_agree(case: Case, x: Array, W: Array, dz: Array, z: Array, dx: Ar
     close(convolve(x, W, geometry), z)
     close(gradient_input(dz, W, geometry, case.H, case.W), dx)
     close(gradient_input_by_convolution(dz, W, geometry, case.H, case.W), dx)
+    close(gradient_input_by_transposed_convolution(dz, W, geometry, case.H, case.W), dx)
     close(gradient_weights(x, dz, geometry), dW)
     close(gradient_weights_by_convolution(x, dz, geometry), dW)
 

@@ -12,7 +12,7 @@ import pytest
 
 from convlstm import ConvLSTM
 from convlstm.backends import Array
-from convlstm.recurrence import add_given, unroll_backward, unroll_forward
+from convlstm.recurrence import unroll_backward, unroll_forward
 
 
 @pytest.fixture
@@ -73,11 +73,3 @@ def test_as_many_gradients_as_steps(unrolled: tuple[ConvLSTM, Any, list[Array]])
     layer, kept, dhs = unrolled
     with pytest.raises(ValueError, match="zip"):
         backward(layer, kept, dhs[:-1])
-
-
-def test_add_given() -> None:
-    one = np.ones(2)
-    assert add_given(None, None) is None
-    assert add_given(one, None) is one
-    assert add_given(None, one) is one
-    np.testing.assert_array_equal(add_given(one, one), [2, 2])
