@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 import threadpoolctl
 
 _lock = threading.Lock()
+_worker = threading.local()
 _users = 0
 _controller: threadpoolctl.ThreadpoolController | None = None
 _limit: Any = None
@@ -39,8 +41,13 @@ def single_threaded_blas() -> Iterator[None]:
 
 
 def limit_this_worker() -> None:
-    """Give BLAS one thread in this thread, for good: for BLAS on OpenMP, or MKL, whose limits belong to a thread."""
-    _controlled().limit(limits=1, user_api="blas")
+    """Give BLAS one thread in this thread: for BLAS on OpenMP, or MKL, whose limits belong to a thread.
+
+    To be called inside `single_threaded_blas` only: a limit set after that was left would stay for ever.
+    """
+    if not getattr(_worker, "limited", False):
+        _worker.limited = True
+        _controlled().limit(limits=1, user_api="blas")
 
 
 def _controlled() -> threadpoolctl.ThreadpoolController:
@@ -57,3 +64,18 @@ def _take_control() -> None:
     release = getattr(threadpoolctl.OpenBLASController, "clear_controlling_thread", None)
     if release is not None:
         release(force=True)
+
+
+def _after_fork() -> None:
+    """In a forked child nobody is inside: the threads that were have stayed in the parent."""
+    global _lock, _users
+    _lock = threading.Lock()
+    if _users:
+        _users = 0
+        _take_control()
+        _limit.restore_original_limits()
+        _take_control()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -60,6 +60,9 @@ class Backend(Protocol):
     def owns(self, array: object) -> bool:
         """Say whether `array` is an array of this backend (and on its device)."""
 
+    def contiguous(self, array: Array) -> Array:
+        """Return the same axes and values with memory in the order of the axes; the array itself where it is so."""
+
     def channels_last(self, array: Array) -> Array:
         """Return the same axes (…, C, H, W) and values, with memory in the order (…, H, W, C) of the gates."""
 

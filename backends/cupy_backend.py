@@ -55,6 +55,10 @@ class CupyBackend:
     def owns(self, array: object) -> bool:
         return isinstance(array, cupy.ndarray) and array.device.id == self.device
 
+    def contiguous(self, array: Array) -> Array:
+        with cupy.cuda.Device(self.device):
+            return cupy.ascontiguousarray(array)  # type: ignore[no-any-return]
+
     def channels_last(self, array: Array) -> Array:
         with cupy.cuda.Device(self.device):
             return cupy.moveaxis(_channels_last(array), -1, -3)  # type: ignore[no-any-return]

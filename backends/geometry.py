@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeGuard
+
+import numpy as np
 
 Pair = tuple[int, int]
 Padding = Literal["same", "valid"] | int | Pair | tuple[Pair, Pair]
@@ -43,11 +45,22 @@ def as_pair(name: str, value: int | Pair, *, least: int = 1) -> Pair:
     Raises:
         ValueError: `value` is something else; the message calls it `name`.
     """
-    pair = (value, value) if isinstance(value, int) else value
-    whole = isinstance(pair, (tuple, list)) and len(pair) == 2 and all(type(size) is int for size in pair)
-    if not whole or min(pair) < least:
+    pair = value if isinstance(value, (tuple, list)) else (value, value)
+    if len(pair) != 2 or not all(map(_is_whole, pair)) or min(pair) < least:
         raise ValueError(f"{name} must be an integer ≥ {least} or a pair of them; got {value!r}")
-    return (pair[0], pair[1])
+    return (int(pair[0]), int(pair[1]))
+
+
+def as_count(name: str, value: object) -> int:
+    """Return `value`, an integer ≥ 1; anything else is a ValueError that calls it `name`."""
+    if not _is_whole(value) or value < 1:
+        raise ValueError(f"{name} must be an integer ≥ 1; got {value!r}")
+    return int(value)
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    """Say whether a value is an integer, NumPy's too, and no bool."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def same_padding(size: int, extent: int, stride: int) -> Pair:
@@ -60,8 +73,9 @@ def same_padding(size: int, extent: int, stride: int) -> Pair:
 
 
 def resolve_geometry(
-    height: int, width: int, kernel: Pair, *, stride: Pair = (1, 1), dilation: Pair = (1, 1), padding: Padding = "same"
-) -> Geometry:
+    height: int, width: int, kernel: Pair, *, stride: Pair = (1, 1), dilation: Pair = (1, 1), padding: Padding = "same",
+    kernel_name: str = "kernel", map_name: str = "map",
+) -> Geometry:  # fmt: skip
     """Return the geometry of convolving a `height` × `width` map.
 
     Args:
@@ -72,33 +86,38 @@ def resolve_geometry(
         dilation: pixels between two taps.
         padding: "same" (output ⌈size / stride⌉), "valid" (none), an integer, (vertical, horizontal) or
             ((top, bottom), (left, right)).
+        kernel_name: what messages call the kernel.
+        map_name: what messages call the map.
 
     Raises:
         ValueError: the kernel is larger than the map it is laid on, or `padding` is none of the above.
     """
     bare = Geometry(kernel, stride, dilation, ((0, 0), (0, 0)))
     sides = _padding_sides(padding, (height, width), bare)
-    room = (height, width) if padding == "same" else (height + sum(sides[0]), width + sum(sides[1]))
+    room = (height, width) if isinstance(padding, str) else (height + sum(sides[0]), width + sum(sides[1]))
     if bare.extent[0] > room[0] or bare.extent[1] > room[1]:
         padded = "" if room == (height, width) else f" padded to {room[0]}×{room[1]}"
         spread = "" if bare.extent == kernel else f" (dilated to {bare.extent[0]}×{bare.extent[1]})"
         raise ValueError(
-            f"kernel {kernel[0]}×{kernel[1]}{spread} is larger than the map {height}×{width}{padded}; "
+            f"{kernel_name} {kernel[0]}×{kernel[1]}{spread} is larger than the {map_name} {height}×{width}{padded}; "
             "use a smaller kernel or a larger map"
         )
     return Geometry(kernel, stride, dilation, sides)
 
 
+def check_padding(padding: Padding) -> None:
+    """Check that `padding` is one of the forms that `resolve_geometry` takes; else raise its ValueError."""
+    _padding_sides(padding, (1, 1), Geometry((1, 1), (1, 1), (1, 1), ((0, 0), (0, 0))))
+
+
 def _padding_sides(padding: Padding, size: Pair, bare: Geometry) -> tuple[Pair, Pair]:
-    if padding == "same":
+    if isinstance(padding, str) and padding == "same":
         vertical = same_padding(size[0], bare.extent[0], bare.stride[0])
         return vertical, same_padding(size[1], bare.extent[1], bare.stride[1])
-    if padding == "valid":
+    if isinstance(padding, str) and padding == "valid":
         return (0, 0), (0, 0)
     try:
-        if isinstance(padding, int):
-            return as_pair("padding", padding, least=0), as_pair("padding", padding, least=0)
-        top_bottom, left_right = padding
+        top_bottom, left_right = padding if isinstance(padding, (tuple, list)) else (padding, padding)
         return as_pair("padding", top_bottom, least=0), as_pair("padding", left_right, least=0)
     except (TypeError, ValueError):
         raise ValueError(

@@ -32,6 +32,10 @@ class NumpyBackend:
         self._pool: ThreadPoolExecutor | None = None
         self._pool_process = os.getpid()
 
+    def __reduce__(self) -> tuple[type[NumpyBackend], tuple[int]]:
+        """Copies and pickles name the number of threads; threads themselves cannot be copied."""
+        return NumpyBackend, (self.threads,)
+
     @property
     def description(self) -> str:
         return f"{platform.processor() or platform.machine()}, {self.threads} worker thread(s)"
@@ -48,6 +52,9 @@ class NumpyBackend:
     def owns(self, array: object) -> bool:
         return isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray)  # whose mask would be lost
 
+    def contiguous(self, array: Array) -> Array:
+        return np.ascontiguousarray(array)
+
     def channels_last(self, array: Array) -> Array:
         return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, -3, -1)), -1, -3)
 
@@ -58,6 +65,7 @@ class NumpyBackend:
 
     def map_samples(self, work: Callable[[slice], Result], samples: int, column_elements: int) -> list[Result]:
         def one(sample: int) -> Result:
+            limit_this_worker()
             with without_graph():
                 return work(slice(sample, sample + 1))
 
@@ -68,7 +76,7 @@ class NumpyBackend:
 
     def _workers(self) -> ThreadPoolExecutor:
         if self._pool is None or self._pool_process != os.getpid():  # threads do not survive a fork
-            self._pool = ThreadPoolExecutor(self.threads, "convlstm", initializer=limit_this_worker)
+            self._pool = ThreadPoolExecutor(self.threads, "convlstm")
             self._pool_process = os.getpid()
         return self._pool
 

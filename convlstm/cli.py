@@ -68,7 +68,7 @@ def train(
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, weights=str(weights.absolute())))
     chosen = get_backend(backend)
     check_config(config, backend)
-    directory = make_run_directory(out, Path(what).stem, overwrite=overwrite)
+    directory = make_run_directory(out, Path(what).stem, overwrite=overwrite, weights=config.model.weights)
     console.print(f"backend {chosen.name} ({chosen.description}); run directory {directory}")
     try:
         with _progress(config) as report:

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from convlstm.backends import Array, get_backend
 from convlstm.backends.contract import Peepholes, check_array
-from convlstm.backends.geometry import Padding, Pair, as_pair, resolve_geometry
+from convlstm.backends.geometry import Padding, Pair, as_count, as_pair, check_padding, resolve_geometry
 from convlstm.cell import Cell
-from convlstm.parameters import Kind, SampleSum, initial_layer, layer_shapes
+from convlstm.parameters import KINDS, Kind, SampleSum, initial_layer, layer_shapes
 from convlstm.recurrence import State, Unrolled, unroll_backward, unroll_forward
 
 
@@ -20,6 +20,7 @@ from convlstm.recurrence import State, Unrolled, unroll_backward, unroll_forward
 class LayerCache:
     """What `ConvLSTM.forward` keeps for `ConvLSTM.backward`: for each range of samples its unrolled steps."""
 
+    made_by: tuple[object, ...]  # what the layer's parameters look like, so that no other layer takes it for its own
     x_shape: tuple[int, ...]  # (N, T, Cin, Hx, Wx)
     h_shape: tuple[int, ...]  # (N, T, C, H, W)
     parts: list[tuple[slice, Unrolled]]
@@ -85,6 +86,7 @@ class ConvLSTM:
         self.stride = as_pair("stride", stride)
         self.dilation = as_pair("dilation", dilation)
         self.padding = padding
+        check_padding(padding)
         self.bias = _kind("bias", bias)
         self.peephole = _kind("peephole", peephole)
         self.spatial_shape = None if spatial_shape is None else as_pair("spatial_shape", spatial_shape)
@@ -121,6 +123,7 @@ class ConvLSTM:
         state_shape = (N, self.hidden_channels, *cell.over_x.output_shape(Hx, Wx))
         if state is not None:
             self._check_state("state", state, state_shape)
+            state = (self.backend.channels_last(state[0]), self.backend.channels_last(state[1]))
         h = self.backend.zeros((N, T, *state_shape[1:]), self.dtype)
         h_last = self.backend.zeros(state_shape, self.dtype)
         c_last = self.backend.zeros(state_shape, self.dtype)
@@ -134,7 +137,7 @@ class ConvLSTM:
             return part, unrolled
 
         parts = self.backend.map_samples(run, N, self.column_elements(cell, Hx, Wx))
-        return h, (h_last, c_last), LayerCache(x.shape, h.shape, parts)
+        return h, (h_last, c_last), LayerCache(self._signature(), x.shape, h.shape, parts)
 
     def backward(
         self, cache: LayerCache, dh: Array, dstate: State | None = None
@@ -154,6 +157,9 @@ class ConvLSTM:
         Raises:
             TypeError, ValueError: as `forward`.
         """
+        if not isinstance(cache, LayerCache) or cache.made_by != self._signature():
+            given = "another layer's" if isinstance(cache, LayerCache) else f"an object of type {type(cache).__name__}"
+            raise TypeError(f"cache must be what this layer's forward returned; got {given}")
         check_array(self.backend, "dh", dh, self.dtype, cache.h_shape)
         N, T, C, H, W = cache.h_shape
         if dstate is not None:
@@ -197,8 +203,10 @@ class ConvLSTM:
                 f"x of {height}×{width} makes hidden maps of {hidden[0]}×{hidden[1]}, but parameters per pixel are for "
                 f"spatial_shape={self.spatial_shape}"
             )
-        over_h = resolve_geometry(*hidden, self.recurrent_kernel_size)
-        named = {name: self._channels_last(array) for name, array in self.parameters.items()}
+        over_h = resolve_geometry(
+            *hidden, self.recurrent_kernel_size, kernel_name="recurrent kernel", map_name="hidden map"
+        )
+        named = {name: self._in_order(array) for name, array in self.parameters.items()}
         peepholes = Peepholes(named["p_i"], named["p_f"], named["p_o"]) if self.peephole else None
         return Cell(self.backend, named["W_x"], named["W_h"], named.get("b"), peepholes, over_x, over_h)
 
@@ -214,8 +222,13 @@ class ConvLSTM:
         )  # channels × taps × outputs
         return max(*columns, self.in_channels * height * width)
 
-    def _channels_last(self, parameter: Array) -> Array:
-        return self.backend.channels_last(parameter) if parameter.ndim == 3 else parameter
+    def _signature(self) -> tuple[object, ...]:
+        return self.backend.name, self.dtype, tuple(self._shapes.items())
+
+    def _in_order(self, parameter: Array) -> Array:
+        """Return a parameter in the one order of memory that it is used in: a sum's bits may depend on it."""
+        per_pixel = parameter.ndim == 3
+        return self.backend.channels_last(parameter) if per_pixel else self.backend.contiguous(parameter)
 
     def _check_parameters(self) -> None:
         if self.parameters.keys() != self._shapes.keys():
@@ -231,22 +244,16 @@ class ConvLSTM:
             check_array(self.backend, f"{name} {part}", array, self.dtype, shape)
 
 
-def as_count(name: str, value: int) -> int:
-    """Return `value`, an integer ≥ 1; anything else is a ValueError that calls it `name`."""
-    if type(value) is not int or value < 1:
-        raise ValueError(f"{name} must be an integer ≥ 1; got {value!r}")
-    return value
-
-
 def _kind(name: str, value: Any) -> Kind:
-    if value not in (None, "channel", "pixel"):
-        raise ValueError(f'{name} must be None, "channel" or "pixel"; got {value!r}')
-    return value  # type: ignore[no-any-return]
+    for kind in KINDS:
+        if value is kind or (isinstance(value, str) and value == kind):
+            return kind
+    raise ValueError(f'{name} must be None, "channel" or "pixel"; got {value!r}')
 
 
 def _float(name: str, value: npt.DTypeLike) -> np.dtype[Any]:
     try:
-        dtype = np.dtype(value)
+        dtype = np.dtype("O" if value is None else value)  # None would mean float64 to NumPy
     except TypeError:
         dtype = np.dtype("O")
     if dtype not in (np.dtype("float32"), np.dtype("float64")):

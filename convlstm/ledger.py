@@ -9,8 +9,10 @@ time, machine or thread.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,7 +26,8 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         """Start an empty ledger at `path`."""
-        self._file = path.open("w", encoding="utf-8", newline="\n")
+        self._path = path
+        self._file = path.open("wb", buffering=0)
         self._tip = b""
         self.steps = 0
 
@@ -44,9 +47,18 @@ class Ledger:
                 digest.update(np.ascontiguousarray(array).data)
         self._tip = digest.digest()
         line = {"step": self.steps, "loss": loss, "loss_hex": loss.hex(), "digest": self._tip.hex()}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        self._write_whole((json.dumps(line) + "\n").encode())
         self.steps += 1
+
+    def _write_whole(self, line: bytes) -> None:
+        """Write a line, or leave the file as it was and raise the OSError that says why."""
+        start = self._file.tell()
+        try:
+            if self._file.write(line) != len(line):  # the disk was full in the middle of it
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+        except OSError:
+            self._file.truncate(start)
+            raise
 
     def close(self) -> None:
         """Close the file."""

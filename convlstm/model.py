@@ -22,9 +22,9 @@ import numpy.typing as npt
 
 from convlstm.backends import Array
 from convlstm.backends.contract import check_array
-from convlstm.backends.geometry import Pair, resolve_geometry
+from convlstm.backends.geometry import Pair, as_count, resolve_geometry
 from convlstm.cell import Cell
-from convlstm.layer import ConvLSTM, as_count
+from convlstm.layer import ConvLSTM
 from convlstm.losses import LOSSES, LossName, sigmoid, sigmoid_gradient
 from convlstm.parameters import Kind, SampleSum, uniform
 from convlstm.patches import fold, unfold
@@ -77,8 +77,8 @@ class NextFrame:
         Raises:
             ValueError, BackendUnavailable: as `ConvLSTM`; no layers; an unknown output.
         """
-        if not hidden_channels:
-            raise ValueError("hidden_channels must name at least one layer; got none")
+        if not isinstance(hidden_channels, (list, tuple)) or not hidden_channels:
+            raise ValueError(f"hidden_channels must be a list, one number for each layer; got {hidden_channels!r}")
         if output not in ("linear", "sigmoid"):
             raise ValueError(f'output must be "linear" or "sigmoid"; got {output!r}')
         self.channels = as_count("channels", channels)
@@ -128,15 +128,14 @@ class NextFrame:
         Raises:
             TypeError, ValueError: `frames` or `horizon` is not as above; the message names it.
         """
-        if horizon < 1:
-            raise ValueError(f"horizon must be ≥ 1; got {horizon}")
+        horizon = as_count("horizon", horizon)
         folded = self._folded(frames)
         cells = self._cells(folded)
         N, T = folded.shape[:2]
         predicted = self.backend.zeros((N, horizon, *folded.shape[2:]), self.dtype)
 
         def run(part: slice) -> None:
-            _, logits = self._forward(cells, [folded[part, t] for t in range(T)], horizon)
+            _, logits = self._forward(cells, [folded[part, t] for t in range(T)], horizon, keep=False)
             for k, z in enumerate(logits[T - 1 :]):
                 predicted[part, k] = self._frame(z)
 
@@ -161,10 +160,10 @@ class NextFrame:
         N, T = folded.shape[:2]
         if T < 2:
             raise ValueError(f"frames must hold at least 2 time steps, the last to predict; got shape {frames.shape}")
-        shown = T - 1 if context is None else context
-        if not 1 <= shown <= T - 1:
+        shown = T - 1 if context is None else as_count("context", context)
+        if shown > T - 1:
             raise ValueError(f"context must lie in 1 … T-1 = {T - 1}; got {context}")
-        if loss not in LOSSES:
+        if not isinstance(loss, str) or loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}")
         scale = 1 / (N * (T - 1) * int(np.prod(folded.shape[2:])))
         total = SampleSum()
@@ -180,8 +179,10 @@ class NextFrame:
         gradients = total.total()
         return float(gradients.pop("loss")), gradients
 
-    def _forward(self, cells: list[Cell], known: list[Array], horizon: int) -> tuple[list[Segment], list[Array]]:
-        """Return the segments and the logits of len(known) + horizon - 1 steps."""
+    def _forward(
+        self, cells: list[Cell], known: list[Array], horizon: int, *, keep: bool = True
+    ) -> tuple[list[Segment], list[Array]]:
+        """Return the segments, where they are to be kept, and the logits of len(known) + horizon - 1 steps."""
         states: list[State | None] = [None] * len(cells)
         segments: list[Segment] = []
         logits: list[Array] = []
@@ -191,7 +192,8 @@ class NextFrame:
             for index, cell in enumerate(cells):
                 hs, states[index], steps = unroll_forward(cell, hs, states[index])
                 unrolled.append(steps)
-            segments.append(Segment(unrolled, hs))
+            if keep:
+                segments.append(Segment(unrolled, hs))
             logits += [self._readout(h) for h in hs]
         return segments, logits
 

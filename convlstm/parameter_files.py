@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import math
 import os
 import re
 import secrets
@@ -191,7 +192,9 @@ def _decode_npz(data: bytes) -> dict[str, NDArray[Any]]:
                 raise ValueError(f"{member!r} is not an array, or there twice")
             content = io.BytesIO(archive.read(member))
             array: NDArray[Any] = np.lib.format.read_array(content, allow_pickle=False)  # type: ignore[no-untyped-call, unused-ignore]
-            arrays[name] = array
+            if array.dtype.kind != "f":
+                raise ValueError(f"{name!r} holds {array.dtype}, not floating-point numbers")
+            arrays[name] = np.ascontiguousarray(array).reshape(array.shape)  # ascontiguousarray makes () to (1,)
     return arrays
 
 
@@ -218,9 +221,12 @@ def _load_text(file: Path) -> NDArray[Any]:
             continue
         for word in line.split():
             try:
-                numbers.append(float(word))
+                number = float(word)
             except ValueError as error:
                 raise ParameterFileError(f"{file}: line {count}: {word[:40]!r} is not a number") from error
+            if math.isinf(number) and "inf" not in word.lower():
+                raise ParameterFileError(f"{file}: line {count}: {word[:40]} is too large for a float64")
+            numbers.append(number)
     values = np.array(numbers, np.float64)
     if not lines or not lines[0].startswith("# shape"):
         return values.view(UnshapedNumbers)

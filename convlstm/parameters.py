@@ -13,6 +13,7 @@ from convlstm.backends.contract import Array
 from convlstm.randomness import generator
 
 Kind = Literal["channel", "pixel"] | None
+KINDS: tuple[Kind, ...] = (None, "channel", "pixel")
 
 
 def layer_shapes(

@@ -29,7 +29,7 @@ import numpy as np
 
 from convlstm.backends import Array, Backend
 from convlstm.clipping import CLIPPINGS
-from convlstm.config import Config, config_as_toml
+from convlstm.config import Config, ConfigError, config_as_toml
 from convlstm.data.digits import Split, digit_sequences
 from convlstm.ledger import Ledger
 from convlstm.model import NextFrame
@@ -72,8 +72,16 @@ def train(config: Config, directory: Path, *, backend: str, report: Callable[[in
 
     Raises:
         NotFinite: a loss, a weight or the forecast was not finite; the last weights that were are saved.
+        RunDirectoryError: a file could not be written, as on a full disk; those that are there are whole.
         BackendUnavailable, ValueError, ModuleNotFoundError: as `check_config`; nothing has been trained.
     """
+    try:
+        return _train(config, directory, backend, report)
+    except OSError as error:
+        raise RunDirectoryError(f"cannot write to {error.filename or directory}: {error.strerror or error}") from error
+
+
+def _train(config: Config, directory: Path, backend: str, report: Callable[[int, float], None]) -> Outcome:
     model = make_model(config, backend)
     _write(directory / "config.toml", config_as_toml(config))
     _write(directory / "environment.json", json.dumps(environment(model.backend), indent=1) + "\n")
@@ -189,7 +197,11 @@ def make_model(config: Config, backend: str) -> NextFrame:
         peephole=model.peephole, spatial_shape=(side, side), backend=backend, seed=config.training.seed,
     )  # fmt: skip
     if model.weights:
-        assign_parameters(made.parameters, load_parameters(model.weights), made.backend.asarray)
+        loaded = load_parameters(model.weights)
+        assign_parameters(made.parameters, loaded, made.backend.asarray)
+        for name, array in loaded.items():
+            if not np.isfinite(array).all():
+                raise ConfigError(f"{model.weights}: parameter {name!r} holds an infinity or a NaN")
         return made
     frames = made.backend.to_numpy(sequences(config, made, "train", range(SEQUENCES_FOR_MEAN)))
     made.start_from_mean(float(frames.mean(dtype=np.float64)))
@@ -211,16 +223,19 @@ def sequences(config: Config, model: NextFrame, split: Split, indices: range) ->
     return model.backend.asarray(host)
 
 
-def make_run_directory(directory: Path | None, preset: str, *, overwrite: bool) -> Path:
+def make_run_directory(directory: Path | None, preset: str, *, overwrite: bool, weights: str = "") -> Path:
     """Make the directory and return it; without a name the first free of runs/PRESET-1, runs/PRESET-2, …
 
     Raises:
-        RunDirectoryError: it exists and `overwrite` was not said, or what is there is not a run, or it cannot be made.
+        RunDirectoryError: it exists and `overwrite` was not said, or what is there is not a run, or holds the `weights`
+            that the new run is to start from, or it cannot be made.
     """
     try:
         if directory is None:
             return _first_free(Path("runs"), preset)
         if directory.is_dir() and any(directory.iterdir()):
+            if weights and directory.resolve() in Path(weights).resolve().parents:
+                raise RunDirectoryError(f"{directory} holds the weights to start from; name another --out")
             _clear(directory, overwrite)
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -207,7 +207,7 @@ def test_ink_starts_in_the_corner_and_ends_at_its_extent() -> None:
     ("change", "message"),
     [
         ({"split": "valid"}, "split must be one of train, validation, test; got 'valid'"),
-        ({"frames": 0}, "frames must be at least 1; got 0"),
+        ({"frames": 0}, "frames must be an integer ≥ 1; got 0"),
         ({"size": 15}, "size must be at least 16 pixels; got 15"),
         ({"indices": [3, -2]}, "indices must be 0 or more; got -2"),
         ({"seed": -1}, "seed must lie in"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Mapping
 from typing import Any
 
@@ -251,6 +253,56 @@ def test_backward_twice_gives_the_same() -> None:
         np.testing.assert_array_equal(once[2][name], again[2][name])
 
 
+@pytest.mark.parametrize("order", ["C", "F", "channels last", "strided"])
+def test_the_order_of_memory_changes_no_bit(order: str) -> None:
+    """Sums run in the order that memory lies in, so everything is brought into one order first."""
+
+    def reordered(array: Array) -> Array:
+        if order == "strided":
+            wide = np.zeros((*array.shape[:-1], 2 * array.shape[-1]))
+            wide[..., ::2] = array
+            return wide[..., ::2]
+        if order == "channels last" and array.ndim >= 3:
+            return np.moveaxis(np.moveaxis(array, -3, -1).copy(), -1, -3)
+        return np.asarray(array, order="F" if order == "F" else "C")
+
+    problem = Problem(3, 2, (12, 11), in_channels=2, hidden_channels=5, peephole="channel")
+    right = problem.gradients()
+    problem.arrays = {name: reordered(array) for name, array in problem.arrays.items()}
+    _, _, cache = problem.forward(problem.arrays)
+    u_state = (reordered(problem.u_state[0]), reordered(problem.u_state[1]))
+    dx, (dh0, dc0), gradients = problem.layer.backward(cache, reordered(problem.u_h), u_state)
+    for name, found in {**gradients, "x": dx, "h0": dh0, "c0": dc0}.items():
+        np.testing.assert_array_equal(found, right[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "other", [{"peephole": "channel"}, {"dtype": "float64"}, {"hidden_channels": 3}, {"bias": None}, {"kernel_size": 5}]
+)
+def test_another_layers_cache_is_refused(other: dict[str, Any]) -> None:
+    h, _, cache = small_layer().forward(X)
+    with pytest.raises(TypeError, match="cache must be what this layer's forward returned; got another layer's"):
+        small_layer(**other).backward(cache, h)
+
+
+def test_swapped_arguments_of_backward_are_named() -> None:
+    h, _, cache = small_layer().forward(X)
+    with pytest.raises(TypeError, match=r"cache must be .* got an object of type ndarray"):
+        small_layer().backward(h, cache)  # type: ignore[arg-type]
+
+
+def test_a_layer_that_has_worked_can_be_copied_and_pickled() -> None:
+    layer = small_layer()
+    h, _, _ = layer.forward(X)
+    for copied in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        np.testing.assert_array_equal(copied.forward(X)[0], h)
+
+
+def test_numpys_integers_are_integers() -> None:
+    layer = small_layer(hidden_channels=np.int64(3), kernel_size=(np.int32(3), np.int64(1)))
+    assert layer.parameters["W_h"].shape == (12, 3, 3, 1)
+
+
 def test_assigned_parameters_are_used() -> None:
     layer = ConvLSTM(1, 2, dtype="float64", backend="numpy")
     x = np.random.default_rng(0).standard_normal((1, 2, 1, 4, 4))
@@ -296,6 +348,11 @@ def small_layer(**options: Any) -> ConvLSTM:
         ({"backend": "torch"}, "backend must be"),
         ({"seed": -1}, "seed must lie in"),
         ({"stride": 0}, "stride must be"),
+        ({"dtype": None}, 'dtype must be "float32" or "float64"; got None'),
+        ({"bias": np.zeros(8)}, "bias must be None"),
+        ({"padding": "SAME"}, "padding must be"),
+        ({"padding": -1}, "padding must be"),
+        ({"padding": np.array([1.5, 1])}, "padding must be"),
     ],
 )
 def test_wrong_settings_are_named(options: dict[str, Any], said: str) -> None:
@@ -328,6 +385,11 @@ STATE = np.zeros((2, 2, 5, 5), "float32")
 def test_wrong_operands_are_named(x: Any, state: Any, error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         small_layer().forward(x, state)
+
+
+def test_the_kernel_that_does_not_fit_is_named() -> None:
+    with pytest.raises(ValueError, match="recurrent kernel 3×3 is larger than the hidden map 2×2"):
+        small_layer(stride=2).forward(X[..., :4, :4])
 
 
 def test_wrong_gradients_to_the_output_are_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 from contextlib import closing
@@ -61,6 +62,25 @@ def test_a_line_is_as_the_design_has_it(file: Path) -> None:
     assert data.endswith(b"}\n")
     assert data.count(b"\n") == 2
     assert b"\r" not in data
+
+
+class NearlyFull(io.FileIO):
+    """A file on a disk with room for half a line more."""
+
+    def write(self, line: Any) -> int:
+        return super().write(line[: len(line) // 2])
+
+
+def test_a_full_disk_leaves_whole_lines(file: Path) -> None:
+    with closing(Ledger(file)) as ledger:
+        ledger.append(*step(0))
+        whole = file.read_bytes()
+        ledger._file.close()
+        ledger._file = NearlyFull(file, "ab")
+        with pytest.raises(OSError, match="No space left on device"):
+            ledger.append(*step(1))
+        assert ledger.steps == 1
+    assert file.read_bytes() == whole
 
 
 def test_a_line_is_on_disk_as_soon_as_its_step_is_done(file: Path) -> None:

@@ -139,13 +139,16 @@ def test_layers_of_one_model_start_differently() -> None:
 @pytest.mark.parametrize(
     ("call", "error", "said"),
     [
-        (lambda m, x: m.predict(x, 0), ValueError, "horizon must be ≥ 1; got 0"),
+        (lambda m, x: m.predict(x, 0), ValueError, "horizon must be an integer ≥ 1; got 0"),
+        (lambda m, x: m.predict(x, 2.0), ValueError, r"horizon must be an integer ≥ 1; got 2\.0"),
+        (lambda m, x: m.loss_and_gradients(x, "2"), ValueError, "context must be an integer ≥ 1; got '2'"),
+        (lambda m, x: m.loss_and_gradients(x, 2, ["mse"]), ValueError, "loss must be one of mse, mae, bce"),
         (lambda m, x: m.predict(x[0], 1), ValueError, r"frames must have shape \(N, T, 1, H, W\)"),
         (lambda m, x: m.predict(x.astype("float32"), 1), TypeError, "frames must have dtype float64"),
         (lambda m, x: m.predict(x[..., :3], 1), ValueError, "patch 2 must divide the height and width"),
         (lambda m, x: m.loss_and_gradients(x[:, :1]), ValueError, "at least 2 time steps"),
         (lambda m, x: m.loss_and_gradients(x, 4), ValueError, r"context must lie in 1 … T-1 = 3; got 4"),
-        (lambda m, x: m.loss_and_gradients(x, 0), ValueError, "context must lie in"),
+        (lambda m, x: m.loss_and_gradients(x, 0), ValueError, "context must be an integer ≥ 1; got 0"),
         (
             lambda m, x: m.loss_and_gradients(x, 2, "huber"),
             ValueError,
@@ -177,7 +180,8 @@ def test_wrong_parameters_are_named(change: dict[str, Array], error: type[Except
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"hidden": ()}, "hidden_channels must name at least one layer"),
+        ({"hidden": ()}, "hidden_channels must be a list, one number for each layer"),
+        ({"hidden": 16}, "hidden_channels must be a list, one number for each layer; got 16"),
         ({"output": "tanh"}, 'output must be "linear" or "sigmoid"'),
         ({"channels": 0}, "channels must be an integer ≥ 1"),
         ({"patch": 0}, "patch must be an integer ≥ 1"),

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import threading
 from typing import Any
 
@@ -119,3 +121,43 @@ def test_the_limit_holds_although_another_thread_limited_blas_first() -> None:
     assert NumpyBackend(2).map_samples(lambda part: blas_threads(), 2, 1) == [{1}, {1}]
     leave.set()
     holder.join(20)
+
+
+def test_a_worker_that_comes_late_leaves_blas_as_it_was() -> None:
+    """A pool may start a thread after the others have done all the work; it must limit nothing then."""
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        for _ in range(60):
+            NumpyBackend(8).map_samples(lambda part: None, 2, 1)
+            assert blas_threads() == before
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_forked_amid_work_has_blas_as_it_was_before_the_work() -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def work(part: slice) -> None:
+        entered.set()
+        leave.wait(20)
+
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        busy = threading.Thread(target=lambda: NumpyBackend(1).map_samples(work, 1, 1))
+        busy.start()
+        assert entered.wait(20)
+        child = os.fork()
+        if child == 0:
+            right = NumpyBackend(1).map_samples(lambda part: blas_threads(), 1, 1) == [{1}] and blas_threads() == before
+            os._exit(0 if right else 1)
+        leave.set()
+        busy.join(20)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_backend_that_has_worked_can_be_copied_and_pickled() -> None:
+    backend = NumpyBackend(3)
+    backend.map_samples(lambda part: None, 3, 1)
+    for copied in (copy.deepcopy(backend), pickle.loads(pickle.dumps(backend))):
+        assert copied.threads == 3
+        assert copied.map_samples(lambda part: part.start, 3, 1) == [0, 1, 2]

@@ -374,3 +374,18 @@ def test_flat_float64_from_an_npz_is_not_taken_for_bare_text(tmp_path: Path) -> 
     save_parameters(tmp_path / "p.npz", {"W": np.ones(72)})
     with pytest.raises(ParameterMismatch, match=r"has shape \(72,\); it must be \(4, 2, 3, 3\)"):
         assign_parameters({"W": example()["layers.0.W_x"]}, load_parameters(tmp_path / "p.npz"))
+
+
+@pytest.mark.parametrize("header", ["", "# shape 1 dtype float64\n"])
+def test_a_number_too_large_for_any_float_is_no_infinity(tmp_path: Path, header: str) -> None:
+    (tmp_path / "W").mkdir()
+    (tmp_path / "W" / "b.txt").write_text(f"{header}1e400\n")
+    with pytest.raises(ParameterFileError, match="1e400 is too large for a float64"):
+        load_parameters(tmp_path / "W")
+
+
+@pytest.mark.parametrize("array", [np.arange(3), np.array(["a"]), np.array([1j]), np.array([True])])
+def test_an_npz_of_something_else_than_floats_is_refused(tmp_path: Path, array: NDArray[Any]) -> None:
+    np.savez(tmp_path / "W.npz", b=array)
+    with pytest.raises(ParameterFileError, match="not floating-point numbers"):
+        load_parameters(tmp_path / "W.npz")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -260,7 +261,7 @@ def test_a_step_without_its_ledger_line_is_taken_back(
 
     monkeypatch.setattr(Ledger, "append", failing)
     run = Run(tmp_path / "run")
-    with pytest.raises(type(fault)):
+    with pytest.raises((KeyboardInterrupt, RunDirectoryError)):
         run.train()
     assert run.ledger() == two_steps.ledger()
     assert_same_bits(run.weights(), two_steps.weights())
@@ -354,6 +355,24 @@ def test_weights_that_do_not_fit_are_named(finished: tuple[Run, Outcome], tmp_pa
         check_config(config, "numpy")
 
 
+def test_weights_that_are_no_numbers_are_named(finished: tuple[Run, Outcome], tmp_path: Path) -> None:
+    learnt = finished[0].weights()
+    save_parameters(tmp_path / "weights.npz", {**learnt, "readout.b": np.full_like(learnt["readout.b"], np.nan)})
+    config = replace(TINY, model=replace(TINY.model, weights=str(tmp_path / "weights.npz")))
+    with pytest.raises(ValueError, match=r"weights.npz: parameter 'readout.b' holds an infinity or a NaN"):
+        check_config(config, "numpy")
+
+
+@pytest.mark.usefixtures("no_picture")
+def test_a_full_disk_is_one_line_that_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(ledger: Ledger, line: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "ledger.jsonl"))
+
+    monkeypatch.setattr(Ledger, "_write_whole", full)
+    with pytest.raises(RunDirectoryError, match=r"cannot write to .*ledger.jsonl: No space left on device"):
+        Run(tmp_path).train()
+
+
 def test_a_config_that_works_passes() -> None:
     check_config(TINY, "numpy")
     check_config(Config(), "numpy")
@@ -424,6 +443,14 @@ def test_a_run_is_overwritten_when_told(tmp_path: Path) -> None:
     run = a_run_in(tmp_path / "run")
     assert make_run_directory(run, "digits", overwrite=True) == run
     assert content(run) == {}
+
+
+def test_the_weights_to_start_from_are_never_overwritten(finished: tuple[Run, Outcome]) -> None:
+    directory = finished[0].directory
+    before = sorted(directory.iterdir())
+    with pytest.raises(RunDirectoryError, match="holds the weights to start from; name another --out"):
+        make_run_directory(directory, "digits", overwrite=True, weights=str(directory / "weights.safetensors"))
+    assert sorted(directory.iterdir()) == before
 
 
 def test_what_a_killed_run_left_half_written_is_part_of_it(tmp_path: Path) -> None:

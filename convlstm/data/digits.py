@@ -18,6 +18,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from convlstm.backends.geometry import as_count
 from convlstm.randomness import generator
 
 Split = Literal["train", "validation", "test"]
@@ -59,8 +60,7 @@ def digit_sequences(
     """
     if split not in get_args(Split):
         raise ValueError(f"split must be one of {', '.join(get_args(Split))}; got {split!r}")
-    if frames < 1:
-        raise ValueError(f"frames must be at least 1; got {frames}")
+    frames, size = as_count("frames", frames), as_count("size", size)
     if size < SMALLEST_FRAME:
         raise ValueError(f"size must be at least {SMALLEST_FRAME} pixels; got {size}")
     samples = [as_int(i) for i in indices]
