@@ -75,7 +75,7 @@ class Backend(Protocol):
         Args:
             work: called with a slice of the sample axis, perhaps on another thread; it must not call `map_samples`.
             samples: length of the sample axis, ≥ 1.
-            column_elements: elements of the largest column array that one sample's convolutions need.
+            column_elements: elements of the largest array that one sample's convolutions index.
         """
 
     def convolve(self, x: Array, W: Array, geometry: Geometry) -> Array:

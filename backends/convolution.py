@@ -3,12 +3,12 @@
 With x (N, C, H, W), W (D, C, K, K), stride s, dilation d and padding p, the convolution of neural networks (a
 cross-correlation) is
 
-    z[n, d, y, x] = Σ_c Σ_j Σ_i  W[d, c, j, i] · x[n, c, s·y + d·j - p, s·x + d·i - p].
+    z[n, e, v, u] = Σ_c Σ_j Σ_i  W[e, c, j, i] · x[n, c, s·v + d·j - p, s·u + d·i - p].
 
 It is linear in x and in W, so its gradients are its two transposes:
 
-    dx[n, c, v, u] = Σ  W[d, c, j, i] · dz[n, d, y, x]  over d, y, x, j, i where s·y + d·j - p = v, s·x + d·i - p = u
-    dW[d, c, j, i] = Σ_n Σ_y Σ_x  dz[n, d, y, x] · x[n, c, s·y + d·j - p, s·x + d·i - p].
+    dx[n, c, r, q] = Σ  W[e, c, j, i] · dz[n, e, v, u]  over all e, v, u, j, i with s·v + d·j - p = r, s·u + d·i - p = q
+    dW[e, c, j, i] = Σ_n Σ_v Σ_u  dz[n, e, v, u] · x[n, c, s·v + d·j - p, s·u + d·i - p].
 
 Each gradient stands here twice: as the plain call of `F.convolution_2d` that the formula says, whose name ends in
 `_by_convolution`, and in a form that was measured to be faster.  The tests hold one against the other.

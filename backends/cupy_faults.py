@@ -43,14 +43,21 @@ def cupy_fault(device: int = 0) -> str | None:
     return None
 
 
-_INSTALL = 'pip install "convlstm[cuda13]" (NVIDIA driver ≥ 580) or "convlstm[cuda12]" (≥ 525)'
+_INSTALL = (
+    'in the clone, pip install ".[cuda13]" (NVIDIA driver ≥ 580) or pip install ".[cuda12]" (≥ 525); '
+    "with uv, uv sync --extra cuda13"
+)
 _NO_DEVICE = "the CUDA driver finds no device; see nvidia-smi, and unset CUDA_VISIBLE_DEVICES if it hides them"
 
 
 def _install_libraries(cupy: ModuleType) -> str:
     """Return the command that brings the libraries of the CuPy that is here: two CuPys break each other."""
     major = cupy.cuda.driver.get_build_version() // 1000
-    return f'pip install "convlstm[cuda{major}]"' if major in (12, 13) else f"pip uninstall CuPy, then {_INSTALL}"
+    return (
+        f'in the clone, pip install ".[cuda{major}]"; with uv, uv sync --extra cuda{major}'
+        if major in (12, 13)
+        else f"pip uninstall CuPy, then {_INSTALL}"
+    )
 
 
 def _runtime_fault(cupy: ModuleType, error: Exception) -> str:

@@ -1,6 +1,6 @@
 """The elementwise half of one ConvLSTM step on NumPy arrays, forward and backward: the contract's equations.
 
-σ(z) = ½ tanh(½ z) + ½, so all four gates go through one `tanh` (NumPy has it vectorised, unlike `exp` in a quotient).
+σ(z) = ½ tanh(½ z) + ½, so all four gates go through `tanh`, which NumPy has vectorised and which cannot overflow.
 Work goes in strips of pixels small enough that a strip's gates stay in the second-level cache over all passes.
 Gates are kept gate-major, (N, 4, H·W, C): whatever is done to one gate runs through contiguous memory.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .blas import limit_this_worker, single_threaded_blas
-from .contract import Array, Backend, Gates, Peepholes, Result
+from .contract import Array, Backend, Result
 from .convolution import convolve, gradient_input, gradient_weights, without_graph
 from .gates import gates_backward, gates_forward
+
+_pool_lock = threading.Lock()
 
 
 class NumpyBackend:
@@ -75,22 +78,17 @@ class NumpyBackend:
             return list(self._workers().map(one, range(samples)))
 
     def _workers(self) -> ThreadPoolExecutor:
-        if self._pool is None or self._pool_process != os.getpid():  # threads do not survive a fork
-            self._pool = ThreadPoolExecutor(self.threads, "convlstm")
-            self._pool_process = os.getpid()
-        return self._pool
+        with _pool_lock:
+            if self._pool is None or self._pool_process != os.getpid():  # threads do not survive a fork
+                self._pool = ThreadPoolExecutor(self.threads, "convlstm")
+                self._pool_process = os.getpid()
+            return self._pool
 
     convolve = staticmethod(convolve)
     gradient_input = staticmethod(gradient_input)
     gradient_weights = staticmethod(gradient_weights)
-
-    def gates_forward(
-        self, z_x: Array, z_h: Array | None, bias: Array | None, c_previous: Array, peepholes: Peepholes | None
-    ) -> tuple[Array, Array, Gates]:
-        return gates_forward(z_x, z_h, bias, c_previous, peepholes)
-
-    def gates_backward(self, dh: Array, dc: Array, gates: Gates) -> tuple[Array, Array]:
-        return gates_backward(dh, dc, gates)
+    gates_forward = staticmethod(gates_forward)
+    gates_backward = staticmethod(gates_backward)
 
     def synchronise(self) -> None:
         return None

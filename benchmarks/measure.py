@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from convlstm.environment import machine
 
 Contender = Callable[[], object]  # one step; returns when its work is done
 
@@ -44,29 +44,5 @@ def summary(seconds: list[float]) -> dict[str, float]:
 
 
 def environment(packages: tuple[str, ...]) -> dict[str, Any]:
-    """Return what the figures depend on: processor, cores, system, Python, versions of `packages`, load."""
-    versions: dict[str, str | None] = {}
-    for package in packages:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = None
-    return {
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "packages": versions,
-        "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-    }
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as info:
-            lines = dict(line.split(":", 1) for line in info if ":" in line)
-        fields = {key.strip(): value.strip() for key, value in lines.items()}
-        simd = [name for name in ("avx2", "avx512f", "avx512_bf16") if name in fields.get("flags", "").split()]
-        return f"{fields.get('model name', platform.machine())} ({' '.join(simd)})"
-    except OSError:
-        return platform.processor() or platform.machine()
+    """Return what the figures depend on: the machine, the versions of `packages`, and how busy it was before."""
+    return {**machine(packages), "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None}

@@ -1,6 +1,6 @@
 """One training step beside PyTorch and Chainer autograd: the same weights, the same frames, the same loss.
 
-    python -m benchmarks.train_step [--shape shi --shape wide …] [--rounds 9] [--json FILE]
+    python -m benchmarks.train_step [--shape shi --shape wide …] [--rounds 7] [--json FILE]
 
 A step is next-frame prediction by one ConvLSTM layer and a 1×1 read-out: forward over T frames, mean squared error,
 gradients to all parameters, SGD.  PyTorch concatenates x and h, calls one nn.Conv2d and differentiates automatically,
@@ -167,7 +167,7 @@ def compare(shape: Shape, backend: str, rounds: int) -> dict[str, Any]:
         try:
             steps[name] = make(shape, parameters, frames)
         except ImportError as error:
-            skipped[name] = f"{error}; install it to compare: uv run --group benchmark …"
+            skipped[name] = f"{error}; README says how to install it"
     loss, gradients = steps["convlstm"][1]()
     reference = {name: model.backend.to_numpy(value) for name, value in gradients.items()}
     differences = {
@@ -225,7 +225,7 @@ def main() -> None:
     parser.add_argument(
         "--shape", action="append", choices=SHAPES, help="a shape to time; may be repeated; default all"
     )
-    parser.add_argument("--rounds", type=int, default=9, help="timed steps of each contender (default 9)")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each contender (default 7)")
     parser.add_argument(
         "--backend", default="numpy", help='"numpy" or "cupy"; the peers stay on the CPU (default numpy)'
     )

@@ -80,20 +80,20 @@ def step_backward(
     if step.h_previous is not None:
         gradients["W_h"] += backend.gradient_weights(step.h_previous, dz, cell.over_h)  # z = … + W_h ∗ h₋ + …
     if cell.b is not None:
-        gradients["b"] += _sum_to(cell.b, dz)  # z = … + b
+        gradients["b"] += sum_to(cell.b, dz)  # z = … + b
     if cell.peepholes is not None:
         C = dc.shape[1]
         dz_i, dz_f, dz_o = dz[:, :C], dz[:, C : 2 * C], dz[:, 3 * C :]  # each (N, C, H, W)
-        gradients["p_i"] += _sum_to(cell.peepholes.p_i, dz_i * step.gates.c_previous)  # z_i + p_i∘c₋
-        gradients["p_f"] += _sum_to(cell.peepholes.p_f, dz_f * step.gates.c_previous)  # z_f + p_f∘c₋
-        gradients["p_o"] += _sum_to(cell.peepholes.p_o, dz_o * step.gates.c)  # z_o + p_o∘c
+        gradients["p_i"] += sum_to(cell.peepholes.p_i, dz_i * step.gates.c_previous)  # z_i + p_i∘c₋
+        gradients["p_f"] += sum_to(cell.peepholes.p_f, dz_f * step.gates.c_previous)  # z_f + p_f∘c₋
+        gradients["p_o"] += sum_to(cell.peepholes.p_o, dz_o * step.gates.c)  # z_o + p_o∘c
 
     dx = backend.gradient_input(dz, cell.W_x, cell.over_x, *step.x.shape[2:]) if to_x else None  # z = W_x ∗ x + …
     dh_previous = backend.gradient_input(dz, cell.W_h, cell.over_h, *dh.shape[2:]) if to_h else None  # z = … + W_h ∗ h₋
     return dx, dh_previous, dc_previous
 
 
-def _sum_to(parameter: Array, maps: Array) -> Array:
+def sum_to(parameter: Array, maps: Array) -> Array:
     """Sum (N, D, H, W) over whatever the parameter, (D,) or (D, H, W), was broadcast over.
 
     Columns first, rows then: a float32 sum of many pixels in one run would lose digits.

@@ -89,7 +89,7 @@ def train(
 
 @contextmanager
 def _progress(config: Config) -> Iterator[Callable[[int, float], None]]:
-    """Show a bar on a terminal, ten plain lines elsewhere."""
+    """Show a bar on a terminal, ten to twenty plain lines elsewhere."""
     steps = config.training.steps
     if not console.is_terminal:
         every = max(1, steps // 10)

@@ -60,7 +60,7 @@ class Model:
 class Training:
     """[training]: one step is one batch."""
 
-    steps: int = 500
+    steps: int = 300
     batch_size: int = 4  # sequences
     seed: int = 0
     loss: LossName = "bce"

@@ -106,7 +106,7 @@ class ConvLSTM:
 
         Args:
             x: (N, T, Cin, Hx, Wx).
-            state: (h₋₁, c₋₁), each (N, C, H, W); None for zeros.
+            state: (h₀, c₀), each (N, C, H, W); None for zeros.
 
         Returns:
             h: (N, T, C, H, W), every hidden state.
@@ -151,7 +151,7 @@ class ConvLSTM:
 
         Returns:
             dx: (N, T, Cin, Hx, Wx).
-            dstate: to (h₋₁, c₋₁), each (N, C, H, W).
+            dstate: to (h₀, c₀), each (N, C, H, W).
             gradients: to each parameter, summed over the samples in the fixed tree of `SampleSum`.
 
         Raises:

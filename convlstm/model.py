@@ -23,7 +23,7 @@ import numpy.typing as npt
 from convlstm.backends import Array
 from convlstm.backends.contract import check_array
 from convlstm.backends.geometry import Pair, as_count, resolve_geometry
-from convlstm.cell import Cell
+from convlstm.cell import Cell, sum_to
 from convlstm.layer import ConvLSTM
 from convlstm.losses import LOSSES, LossName, sigmoid, sigmoid_gradient
 from convlstm.parameters import Kind, SampleSum, uniform
@@ -219,14 +219,14 @@ class NextFrame:
         return {layer + name: g for layer, named in gradients.items() for name, g in named.items()} | readout
 
     def _readout(self, h: Array) -> Array:
-        """z = W ∗ h + b: (N, C, H, W) to (N, channels, H, W)."""
+        """z = W ∗ h + b: (N, C, H, W) to (N, D, H, W), D = channels·P·P."""
         z = self.backend.convolve(h, self.parameters["readout.W"], POINTWISE)
         return z + self.parameters["readout.b"][:, None, None]
 
     def _readout_gradient(self, h: Array, dz: Array, gradients: dict[str, Array]) -> Array:
         """Return dh; add to the read-out's gradients."""
         gradients["readout.W"] += self.backend.gradient_weights(h, dz, POINTWISE)  # z = W ∗ h + …
-        gradients["readout.b"] += dz.sum(axis=3).sum(axis=2).sum(axis=0)  # z = … + b
+        gradients["readout.b"] += sum_to(self.parameters["readout.b"], dz)  # z = … + b
         return self.backend.gradient_input(dz, self.parameters["readout.W"], POINTWISE, *h.shape[2:])  # z = W ∗ h + …
 
     def _frame(self, z: Array) -> Array:

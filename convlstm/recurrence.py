@@ -1,7 +1,7 @@
 """The time loop of one layer, and backpropagation through it.
 
-Forward, for t = 0 … T-1:            (h_t, c_t) = step(x_t, h_{t-1}, c_{t-1})
-Backward, for t = T-1 … 0:           δh_t = dL/dh_t (from the loss) + dh₋ of step t+1
+Forward, for t = 1 … T:              (h_t, c_t) = step(x_t, h_{t-1}, c_{t-1}), from a given state (h₀, c₀) or zeros
+Backward, for t = T … 1:             δh_t = dL/dh_t (from the loss) + dh₋ of step t+1 (at T: what is given for h_T)
                                      (dx_t, dh₋, dc₋) = step's backward at (δh_t, dc₋ of step t+1)
 and each parameter's gradient is the sum over t of what the steps add.
 
@@ -34,7 +34,7 @@ def unroll_forward(cell: Cell, xs: Sequence[Array], state: State | None) -> tupl
     Args:
         cell: parameters and geometry.
         xs: T ≥ 1 maps (N, Cin, Hx, Wx).
-        state: (h₋₁, c₋₁), each (N, C, H, W); None for zeros.
+        state: (h₀, c₀), each (N, C, H, W); None for zeros.
 
     Returns:
         hs: T maps (N, C, H, W).
@@ -53,7 +53,7 @@ def unroll_backward(
     unrolled: Unrolled, dhs: Sequence[Array | None], dstate: tuple[Array | None, Array | None],
     gradients: dict[str, Array], *, to_x: bool, to_state: bool,
 ) -> tuple[list[Array], tuple[Array | None, Array | None]]:  # fmt: skip
-    """Return (dxs, (dh₋₁, dc₋₁)) and add to `gradients`.
+    """Return (dxs, (dh₀, dc₀)) and add to `gradients`.
 
     Args:
         unrolled: from `unroll_forward`; unchanged.
@@ -61,7 +61,7 @@ def unroll_backward(
         dstate: gradients to h_T and c_T, each (N, C, H, W); None for zeros.
         gradients: the parameters' gradients so far, added to in place.
         to_x: whether dxs is wanted; else it is empty.
-        to_state: whether dh₋₁ is wanted; else it is None, which saves a convolution.
+        to_state: whether dh₀ is wanted; else it is None, which saves a convolution.
     """
     cell, steps = unrolled
     dxs: list[Array] = []

@@ -151,7 +151,8 @@ def _blank(width: int, height: int) -> Figure:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f'a picture needs matplotlib, and {error.name} is missing; pip install "convlstm[plots]"', name=error.name
+            f'a picture needs matplotlib, and {error.name} is missing; in the clone, pip install ".[plots]"',
+            name=error.name,
         ) from error
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=PAPER)
     FigureCanvasAgg(figure)

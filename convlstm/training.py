@@ -12,10 +12,8 @@ Files but the ledger, which grows by whole lines, appear whole or not at all.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
-import platform
 import signal
 import threading
 import warnings
@@ -31,6 +29,7 @@ from convlstm.backends import Array, Backend
 from convlstm.clipping import CLIPPINGS
 from convlstm.config import Config, ConfigError, config_as_toml
 from convlstm.data.digits import Split, digit_sequences
+from convlstm.environment import machine
 from convlstm.ledger import Ledger
 from convlstm.model import NextFrame
 from convlstm.optimizers import SGD, Adam, Optimizer
@@ -77,6 +76,8 @@ def train(config: Config, directory: Path, *, backend: str, report: Callable[[in
     """
     try:
         return _train(config, directory, backend, report)
+    except BrokenPipeError:  # of whoever reads the reports, not of a file
+        raise
     except OSError as error:
         raise RunDirectoryError(f"cannot write to {error.filename or directory}: {error.strerror or error}") from error
 
@@ -157,10 +158,7 @@ def evaluate(config: Config, model: NextFrame) -> dict[str, Any]:
     Raises:
         NotFinite: a forecast is not finite.
     """
-    frames = sequences(config, model, "test", range(config.data.test_sequences))
-    context = config.data.context
-    forecast = model.backend.to_numpy(model.predict(frames[:, :context], config.data.horizon))
-    shown, truth = np.split(model.backend.to_numpy(frames), [context], axis=1)
+    shown, forecast, truth = forecast_test(config, model, config.data.test_sequences)
     given = {"model": forecast, "repeat_last_frame": shown[:, -1:]}
     errors = {name: (frames.astype(np.float64) - truth) ** 2 for name, frames in given.items()}
     if not np.isfinite(forecast).all():
@@ -176,12 +174,18 @@ def evaluate(config: Config, model: NextFrame) -> dict[str, Any]:
     }
 
 
-def draw_forecast(config: Config, model: NextFrame, path: Path) -> None:
-    """Draw the first test sequences: what was shown, and the forecast above the truth."""
-    frames = sequences(config, model, "test", range(min(SEQUENCES_SHOWN, config.data.test_sequences)))
+def forecast_test(config: Config, model: NextFrame, count: int) -> tuple[Array, Array, Array]:
+    """Return (shown, forecast, truth) of the first `count` test sequences, NumPy arrays (count, T, 1, size, size)."""
+    frames = sequences(config, model, "test", range(count))
     context = config.data.context
     forecast = model.backend.to_numpy(model.predict(frames[:, :context], config.data.horizon))
     shown, truth = np.split(model.backend.to_numpy(frames), [context], axis=1)
+    return shown, forecast, truth
+
+
+def draw_forecast(config: Config, model: NextFrame, path: Path) -> None:
+    """Draw the first test sequences: what was shown, and the forecast above the truth."""
+    shown, forecast, truth = forecast_test(config, model, min(SEQUENCES_SHOWN, config.data.test_sequences))
     forecast_figure(path, shown[:, :, 0], forecast[:, :, 0], truth[:, :, 0])
 
 
@@ -280,23 +284,12 @@ def _is_of_a_run(path: Path) -> bool:
 def environment(backend: Backend) -> dict[str, Any]:
     """Return what the numbers of a run may depend on."""
     prefixes = ("CONVLSTM_", "OPENBLAS_", "OMP_")
-    packages = ("convlstm", "numpy", "chainer", "scikit-learn", "cupy-cuda12x", "cupy-cuda13x", "safetensors")
     return {
         "backend": backend.name,
         "backend_description": backend.description,
-        "system": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "python": platform.python_version(),
-        "packages": {name: version for name in packages if (version := _version(name))},
+        **machine(("convlstm", "numpy", "chainer", "scikit-learn", "cupy-cuda12x", "cupy-cuda13x", "safetensors")),
         "variables": {name: value for name, value in os.environ.items() if name.startswith(prefixes)},
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _to_numpy(model: NextFrame, arrays: dict[str, Array]) -> dict[str, Array]:

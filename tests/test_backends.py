@@ -129,7 +129,7 @@ def test_a_bad_convlstm_threads_is_named(without_cupy: None, monkeypatch: pytest
 
 # What is missing ------------------------------------------------------------------------------------------------
 
-CUDA13, CUDA12, EITHER = 'pip install "convlstm[cuda13]"', 'pip install "convlstm[cuda12]"', 'pip install "convlstm['
+CUDA13, CUDA12, EITHER = 'pip install ".[cuda13]"', 'pip install ".[cuda12]"', 'pip install ".['
 
 NO_FILE = "cannot open shared object file: No such file or directory"
 NVRTC_13_6 = f"CuPy failed to load libnvrtc.so.12: OSError: libnvrtc.so.12: {NO_FILE}"
@@ -172,7 +172,7 @@ def test_the_package_is_missing(without_cupy: None) -> None:
     said = fault()
     assert said.startswith("the package CuPy is not installed; ")
     assert CUDA13 in said
-    assert '"convlstm[cuda12]"' in said
+    assert '".[cuda12]"' in said
 
 
 def broken_import(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
@@ -194,7 +194,9 @@ def test_the_package_does_not_import(monkeypatch: pytest.MonkeyPatch) -> None:
     banner.__cause__ = cause
     broken_import(monkeypatch, banner)
     said = fault()
-    assert said.startswith(f"the package CuPy is installed but does not import ({cause}); reinstall it: {CUDA13}")
+    assert said.startswith(
+        f"the package CuPy is installed but does not import ({cause}); reinstall it: in the clone, {CUDA13}"
+    )
 
 
 def test_an_old_package_on_a_new_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +236,8 @@ def test_cudas_matrix_library_is_missing(cupy: Any, words: str, build: int, comm
     parts = {name: part for name, part in vars(cupy.cuda).items() if name != "cublas"}
     cupy.cuda = WithoutCublas(**parts)
     cupy.cuda.driver.get_build_version = lambda: build
-    assert fault() == f"CUDA's libraries cannot be loaded ({words.strip()}); {command}"
+    uv = "uv sync --extra cuda13" if command == CUDA13 else "uv sync --extra cuda12"
+    assert fault() == f"CUDA's libraries cannot be loaded ({words.strip()}); in the clone, {command}; with uv, {uv}"
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_doctor_names_what_is_missing_and_what_mends_it(tmp_path: Path) -> None:
     assert numpy.startswith("numpy: ")
     assert numpy.endswith("3 worker thread(s)")
     assert cupy.startswith("cupy: not available; ")
-    assert 'pip install "convlstm[cuda13]"' in cupy
+    assert 'pip install ".[cuda13]"' in cupy
     assert auto == "auto is numpy"
 
 
@@ -143,7 +143,7 @@ def assert_one_line(result: subprocess.CompletedProcess[str], message: str) -> N
         (["tiny.toml", "--seed", "-1"], "[training] seed must be ≥ 0; got -1"),
         (["tiny.toml", "--seed", str(2**64)], "seed must lie in 0"),
         (["tiny.toml", "--backend", "torch"], 'backend must be "auto", "numpy", "cupy" or "cupy:<device number>"'),
-        (["tiny.toml", "--backend", "cupy"], "backend 'cupy' is not available: the package CuPy is not installed; pip"),
+        (["tiny.toml", "--backend", "cupy"], "backend 'cupy' is not available: the package CuPy is not installed; in"),
         (["tiny.toml", "--out", "taken"], "taken exists; name another --out, or say --overwrite"),
     ],
 )

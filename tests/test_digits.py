@@ -229,7 +229,7 @@ def test_images_cannot_be_changed_by_a_caller() -> None:
 def test_missing_scikit_learn_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ModuleNotFoundError, match=r'^[^\n]*pip install "convlstm\[digits\]"$'):
+    with pytest.raises(ModuleNotFoundError, match=r'^[^\n]*pip install "\.\[digits\]"$'):
         digit_images.__wrapped__()
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from convlstm import ConvLSTM, NextFrame
 from convlstm.backends import Array
+from convlstm.backends.numpy_backend import NumpyBackend
 from convlstm.losses import LossName
 from tests.numerical import directional_error, freeze, numeric_gradients, read_only
 
@@ -17,6 +18,7 @@ from tests.numerical import directional_error, freeze, numeric_gradients, read_o
 def random_model(channels: int = 1, hidden: tuple[int, ...] = (2,), K: int = 3, **options: Any) -> NextFrame:
     """Return a float64 model whose parameters are large enough to leave every linear range."""
     model = NextFrame(channels, hidden, K, dtype="float64", backend="numpy", **options)
+    model.backend = NumpyBackend(1)  # one thread is quickest on maps this small
     rng = np.random.default_rng(5)
     model.parameters = {name: 0.5 * rng.standard_normal(array.shape) for name, array in model.parameters.items()}
     return model
@@ -39,7 +41,7 @@ def random_frames(*shape: int) -> Array:
 @pytest.mark.parametrize("context", [1, 2, 3])
 @pytest.mark.parametrize(
     ("output", "loss"),
-    [("linear", "mse"), ("sigmoid", "mse"), ("sigmoid", "bce"), ("linear", "mae"), ("linear", "bce")],
+    [("linear", "mse"), ("sigmoid", "mse"), ("sigmoid", "bce"), ("linear", "mae"), ("sigmoid", "mae")],
 )
 def test_every_element(output: Any, loss: LossName, context: int) -> None:
     """Context 3 of 4 frames: nothing fed back; 2: one prediction; 1: all but the first input."""

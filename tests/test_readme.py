@@ -33,7 +33,9 @@ def run(command: list[str], directory: Path) -> str:
 @pytest.mark.parametrize("code", blocks("python"))
 def test_python_blocks_run(code: str, tmp_path: Path) -> None:
     (tmp_path / "block.py").write_text(code, encoding="utf-8")
-    run([sys.executable, "-W", "error", "block.py"], tmp_path)
+    printed = run([sys.executable, "-W", "error", "block.py"], tmp_path)
+    losses = [float(line.split()[1]) for line in printed.splitlines()]
+    assert losses == sorted(losses, reverse=True)  # where a block trains, it learns
 
 
 @pytest.mark.parametrize("text", blocks("toml"))

@@ -145,7 +145,7 @@ def test_shapes_that_do_not_fit(tmp_path: Path, context: Any, forecast: Any, tru
 def test_missing_matplotlib_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"] + ["matplotlib"]:
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ModuleNotFoundError, match=r'^[^\n]*pip install "convlstm\[plots\]"$'):
+    with pytest.raises(ModuleNotFoundError, match=r'^[^\n]*pip install "\.\[plots\]"$'):
         forecast_figure(tmp_path / "f.png", *(frames(2, 8, 8) for _ in range(3)))
     assert os.listdir(tmp_path) == []
 

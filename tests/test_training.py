@@ -193,7 +193,7 @@ def test_without_matplotlib_only_the_picture_is_missing(tmp_path: Path, monkeypa
     outcome = run.train()
     assert outcome.scores == run.scores()
     assert outcome.no_forecast is not None
-    assert 'pip install "convlstm[plots]"' in outcome.no_forecast
+    assert 'pip install ".[plots]"' in outcome.no_forecast
     assert run.files() == set(RUN_FILES) - {"forecast.png"}
 
 

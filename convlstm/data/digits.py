@@ -30,7 +30,7 @@ SIDE = 8  # pixels of a digit image, each way
 UNIT = 256
 FRAME_PIXEL = 160
 
-# Per axis 0.5 … 2 frame pixels a frame: never still, and slow enough for two layers of 3×3 kernels to see it coming.
+# Per axis 0.5 … 2 frame pixels a frame: never still, and slow enough for a small kernel to see it coming.
 SLOWEST, FASTEST = FRAME_PIXEL // 2, 2 * FRAME_PIXEL
 
 SMALLEST_FRAME = 16  # pixels; the largest digit needs 12.8 and some room to move
@@ -96,7 +96,7 @@ def digit_images() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f'the digits come with scikit-learn, and {error.name} is missing; pip install "convlstm[digits]"',
+            f'the digits come with scikit-learn, and {error.name} is missing; in the clone, pip install ".[digits]"',
             name=error.name,
         ) from error
     originals: NDArray[np.float32] = np.array(load_digits().images, np.float32) / np.float32(16)  # (1797, 8, 8)
