@@ -102,18 +102,19 @@ def gradient_input_by_convolution(dz: Array, W: Array, geometry: Geometry, heigh
     meets exactly the outputs that tap j wrote.  Arguments and result as `gradient_input`.
     """
     spread = _spread(dz, geometry.stride)  # (N, D, s(H'-1)+1, s(W'-1)+1)
+    rotated = W.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1]  # (C, D, K, K)
     before = [extent - 1 - pad[0] for extent, pad in zip(geometry.extent, geometry.padding, strict=True)]
     after = [
         size + pad[0] - length  # the far end: rows of x that no output reached are zeros here
         for size, pad, length in zip((height, width), geometry.padding, spread.shape[2:], strict=True)
     ]
+    if before == after and min(before) >= 0:
+        return cast(Array, F.convolution_2d(spread, rotated, pad=tuple(before), dilate=geometry.dilation).array)
     padded = np.pad(spread, ((0, 0), (0, 0), *((max(b, 0), max(a, 0)) for b, a in zip(before, after, strict=True))))
     crop = [
         slice(max(-b, 0), length - max(-a, 0)) for b, a, length in zip(before, after, padded.shape[2:], strict=True)
     ]
-    rotated = W.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1]  # (C, D, K, K)
-    dx = F.convolution_2d(padded[:, :, crop[0], crop[1]], rotated, dilate=geometry.dilation)
-    return cast(Array, dx.array)
+    return cast(Array, F.convolution_2d(padded[:, :, crop[0], crop[1]], rotated, dilate=geometry.dilation).array)
 
 
 def _spread(dz: Array, stride: tuple[int, int]) -> Array:
