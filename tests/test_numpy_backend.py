@@ -33,7 +33,7 @@ def test_results_come_in_the_order_of_the_samples(threads: int) -> None:
 
 def test_samples_run_on_as_many_threads_as_asked_for() -> None:
     together = threading.Barrier(3, timeout=20)  # breaks, and fails the test, unless three samples run at once
-    NumpyBackend(3).map_samples(lambda part: together.wait(), 3, 1)
+    assert sorted(NumpyBackend(3).map_samples(lambda part: together.wait(), 3, 1)) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from convlstm.config import load_config
+from convlstm.config import Config, load_config
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -41,7 +41,7 @@ def test_python_blocks_run(code: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", blocks("toml"))
 def test_settings_load(text: str, tmp_path: Path) -> None:
     (tmp_path / "block.toml").write_text(text, encoding="utf-8")
-    load_config(str(tmp_path / "block.toml"))
+    assert load_config(str(tmp_path / "block.toml")) != Config()
 
 
 def commands() -> list[list[str]]:
