@@ -85,7 +85,7 @@ class ConvLSTM:
         self.recurrent_kernel_size = as_pair("recurrent_kernel_size", recurrent)
         self.stride = as_pair("stride", stride)
         self.dilation = as_pair("dilation", dilation)
-        self.padding = padding
+        self.padding: Padding = padding
         check_padding(padding)
         self.bias = _kind("bias", bias)
         self.peephole = _kind("peephole", peephole)

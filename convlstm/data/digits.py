@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from operator import index as as_int
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +99,8 @@ def digit_images() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
             f'the digits come with scikit-learn, and {error.name} is missing; in the clone, pip install ".[digits]"',
             name=error.name,
         ) from error
-    originals: NDArray[np.float32] = np.array(load_digits().images, np.float32) / np.float32(16)  # (1797, 8, 8)
+    bunch: Any = load_digits()
+    originals: NDArray[np.float32] = np.array(bunch.images, np.float32) / np.float32(16)  # (1797, 8, 8)
     images = np.zeros_like(originals)
     extents: NDArray[np.int64] = np.zeros((len(originals), 2), np.int64)
     for image, extent, original in zip(images, extents, originals, strict=True):
