@@ -11,16 +11,16 @@ import io
 import math
 import os
 import re
-import secrets
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
+
+from convlstm.whole_files import unused_name_beside, write_new, write_whole
 
 # Significant digits after which reading a decimal gives back the same bits.
 EXACT_DIGITS = {"float16": 5, "float32": 9, "float64": 17}
@@ -93,9 +93,7 @@ def save_parameters(path: str | os.PathLike[str], parameters: Mapping[str, NDArr
     if path.suffix not in (".npz", ".safetensors"):
         raise ParameterFileError(f"{path}: {_ending_fault(path)}")
     data = _encode_npz(arrays) if path.suffix == ".npz" else safetensors.numpy.save(arrays)
-    with _new_beside(path) as new:
-        _write(new, data)
-        os.replace(new, path)
+    write_whole(path, data)
 
 
 def assign_parameters(
@@ -264,14 +262,16 @@ def _save_text_folder(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     folder = folder.resolve()  # a link to a folder stays a link
     if folder.exists() and not (folder.is_dir() and all(map(_is_our_text, folder.iterdir()))):
         raise ParameterFileError(f"{folder}: exists and is not a folder of saved parameters; choose another name")
-    with _new_beside(folder) as new:
+    with unused_name_beside(folder) as new:
         new.mkdir()
         for name, array in arrays.items():
-            _write(new / f"{name}.txt", _text(array).encode())
+            write_new(new / f"{name}.txt", _text(array).encode())
         if not folder.exists():
             os.replace(new, folder)
             return
-        with _new_beside(folder) as old:  # no system call puts a folder in a full folder's place: step aside first
+        with unused_name_beside(
+            folder
+        ) as old:  # no system call puts a folder in a full folder's place: step aside first
             os.replace(folder, old)
             try:
                 os.replace(new, folder)
@@ -288,26 +288,3 @@ def _is_our_text(file: Path) -> bool:
 
 
 # Nothing half-written -------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _new_beside(path: Path) -> Iterator[Path]:
-    """Yield an unused name in the same folder; whatever still bears it at the end is deleted."""
-    new = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        yield new
-    finally:
-        if new.is_dir():
-            for file in new.iterdir():
-                file.unlink()
-            new.rmdir()
-        else:
-            new.unlink(missing_ok=True)
-
-
-def _write(file: Path, data: bytes) -> None:
-    """Write a new file down to the disk, so that a rename after it never shows an empty file after a power cut."""
-    with file.open("xb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())

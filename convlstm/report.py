@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convlstm.whole_files import write_whole
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -56,13 +58,7 @@ def forecast_figure(
     _check_shapes(context.shape, forecast.shape, truth.shape)
     seen, ahead, came = (array.reshape(-1, *array.shape[-3:]) for array in (context, forecast, truth))  # (N, T, H, W)
     data = _png(_compose(seen, ahead, came, title))
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(Path(path), data)
 
 
 def _check_shapes(context: tuple[int, ...], forecast: tuple[int, ...], truth: tuple[int, ...]) -> None:

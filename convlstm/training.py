@@ -36,6 +36,7 @@ from convlstm.optimizers import SGD, Adam, Optimizer
 from convlstm.parameter_files import assign_parameters, load_parameters, save_parameters
 from convlstm.report import forecast_figure
 from convlstm.schedules import SCHEDULES
+from convlstm.whole_files import write_whole
 
 RUN_FILES = ("config.toml", "environment.json", "ledger.jsonl", "weights.safetensors", "scores.json", "forecast.png")
 SEQUENCES_SHOWN = 3
@@ -84,8 +85,8 @@ def train(config: Config, directory: Path, *, backend: str, report: Callable[[in
 
 def _train(config: Config, directory: Path, backend: str, report: Callable[[int, float], None]) -> Outcome:
     model = make_model(config, backend)
-    _write(directory / "config.toml", config_as_toml(config))
-    _write(directory / "environment.json", json.dumps(environment(model.backend), indent=1) + "\n")
+    write_whole(directory / "config.toml", config_as_toml(config).encode())
+    write_whole(directory / "environment.json", (json.dumps(environment(model.backend), indent=1) + "\n").encode())
     with closing(Ledger(directory / "ledger.jsonl")) as ledger, _without_overflow_warnings():
         try:
             with _interruptible() as interrupted:
@@ -95,7 +96,7 @@ def _train(config: Config, directory: Path, backend: str, report: Callable[[int,
         if interrupted():
             return Outcome(ledger.steps, interrupted=True, scores=None)
         scores = evaluate(config, model)
-    _write(directory / "scores.json", json.dumps(scores, indent=1) + "\n")
+    write_whole(directory / "scores.json", (json.dumps(scores, indent=1) + "\n").encode())
     try:
         draw_forecast(config, model, directory / "forecast.png")
     except ModuleNotFoundError as error:  # matplotlib is an extra; a run is complete without a picture
@@ -294,16 +295,6 @@ def environment(backend: Backend) -> dict[str, Any]:
 
 def _to_numpy(model: NextFrame, arrays: dict[str, Array]) -> dict[str, Array]:
     return {name: model.backend.to_numpy(array) for name, array in arrays.items()}
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a whole file or nothing."""
-    beside = path.with_name(f".{path.name}.tmp")
-    try:
-        beside.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -109,7 +109,10 @@ def test_nothing_given_is_changed(tmp_path: Path) -> None:
     arrays = [frames(5, 32, 32) for _ in range(3)]
     for array in arrays:
         array.setflags(write=False)
+    copies = [array.copy() for array in arrays]
     forecast_figure(tmp_path / "f.png", *arrays)
+    for array, copy in zip(arrays, copies, strict=True):
+        np.testing.assert_array_equal(array, copy)
 
 
 def test_pyplot_and_matplotlib_stay_unimported_until_needed() -> None:

@@ -322,20 +322,6 @@ def test_a_forecast_that_is_not_finite_is_no_score(monkeypatch: pytest.MonkeyPat
         evaluate(TINY, model)
 
 
-def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "scores.json"
-    training._write(file, "old")
-
-    def full(*names: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="No space left"):
-        training._write(file, "new")
-    assert file.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [file]
-
-
 # What is checked before a directory is made ---------------------------------------------------------------------------
 
 
