@@ -269,9 +269,8 @@ def _save_text_folder(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         if not folder.exists():
             os.replace(new, folder)
             return
-        with unused_name_beside(
-            folder
-        ) as old:  # no system call puts a folder in a full folder's place: step aside first
+        # No system call puts a folder in a full folder's place: the old one steps aside first.
+        with unused_name_beside(folder) as old:
             os.replace(folder, old)
             try:
                 os.replace(new, folder)
