@@ -107,6 +107,37 @@ def _progress(config: Config) -> Iterator[Callable[[int, float], None]]:
 
 
 @app.command()
+def gradcheck(
+    config: Annotated[
+        str | None, typer.Argument(metavar="[PRESET|CONFIG.toml]", help="Check this model; default: every variant.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help='"auto", "numpy", "cupy" or "cupy:1".')] = "auto",
+    script: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py:FUNCTION",
+            help="Run FILE.py and check what FUNCTION returns: (loss, parameters, gradients). If it takes an argument, "
+            "the length T, check it over growing lengths.",
+        ),
+    ] = None,
+    lengths: Annotated[str, typer.Option(help="Lengths T to check a script at.")] = "1,2,3,5",
+    seed: Annotated[int, typer.Option(help="Seed of what is sampled and, of our own models, of all numbers.")] = 0,
+) -> None:
+    """Hold gradients, ours or a script's, against numerical ones; exit 0 if all are right, 1 if not."""
+    from convlstm.self_check import check_configured, check_script, check_variants
+
+    if script is not None and config is not None:
+        raise ValueError(f"gradcheck checks a model or a script; got both {config!r} and --script {script!r}")
+    if script is not None:
+        ok = check_script(script, lengths, seed, console.print)
+    elif config is not None:
+        ok = check_configured(load_config(config), backend, console.print)
+    else:
+        ok = check_variants(backend, seed, console.print)
+    raise typer.Exit(0 if ok else 1)
+
+
+@app.command()
 def doctor() -> None:
     """Say which backends this machine has, and what the others lack."""
     for name in available_backends():

@@ -190,23 +190,32 @@ def draw_forecast(config: Config, model: NextFrame, path: Path) -> None:
     forecast_figure(path, shown[:, :, 0], forecast[:, :, 0], truth[:, :, 0])
 
 
+def untrained_model(config: Config, backend: str, dtype: str = "float32") -> NextFrame:
+    """Return the model with parameters drawn from the seed alone.
+
+    Raises:
+        ValueError: a setting; the message names it.
+    """
+    model, side = config.model, config.data.size // config.model.patch
+    return NextFrame(
+        1, model.hidden_channels, model.kernel_size, patch=model.patch, output=model.output, bias=model.bias,
+        peephole=model.peephole, spatial_shape=(side, side), dtype=dtype, backend=backend, seed=config.training.seed,
+    )  # fmt: skip
+
+
 def make_model(config: Config, backend: str) -> NextFrame:
     """Return the model with its initial parameters: a file's, or drawn so that it first predicts the mean brightness.
 
     Raises:
         ValueError: a setting, or a file that cannot be read or does not fit; the message names it.
     """
-    model, side = config.model, config.data.size // config.model.patch
-    made = NextFrame(
-        1, model.hidden_channels, model.kernel_size, patch=model.patch, output=model.output, bias=model.bias,
-        peephole=model.peephole, spatial_shape=(side, side), backend=backend, seed=config.training.seed,
-    )  # fmt: skip
-    if model.weights:
-        loaded = load_parameters(model.weights)
+    made = untrained_model(config, backend)
+    if config.model.weights:
+        loaded = load_parameters(config.model.weights)
         assign_parameters(made.parameters, loaded, made.backend.asarray)
         for name, array in loaded.items():
             if not np.isfinite(array).all():
-                raise ConfigError(f"{model.weights}: parameter {name!r} holds an infinity or a NaN")
+                raise ConfigError(f"{config.model.weights}: parameter {name!r} holds an infinity or a NaN")
         return made
     frames = made.backend.to_numpy(sequences(config, made, "train", range(SEQUENCES_FOR_MEAN)))
     made.start_from_mean(float(frames.mean(dtype=np.float64)))

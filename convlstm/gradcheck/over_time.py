@@ -1,0 +1,79 @@
+"""`check_gradients_over_time`: the check for growing lengths, and what they show of a recurrent net's backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from convlstm.gradcheck.arrays import Array
+from convlstm.gradcheck.check import Examined, Gradients, examine
+from convlstm.gradcheck.differences import Loss
+from convlstm.gradcheck.lengths import explain
+from convlstm.gradcheck.progress import reported
+from convlstm.gradcheck.report import LengthsReport
+
+Problem = Callable[[int], tuple[Loss, Mapping[str, Array], Gradients]]
+
+
+def check_gradients_over_time(
+    problem: Problem, lengths: Sequence[int] = (1, 2, 3, 5), *, sizes: Mapping[str, int] | None = None, seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> LengthsReport:  # fmt: skip
+    """Check a recurrent net's gradients for each length T, and say what the lengths show together.
+
+    What they mean is told in lengths.py.  Sequences of different lengths should begin alike and the parameters be the
+    same; the state should start from zero, so that the first step can be told from the others.
+
+    Args:
+        problem: takes T, returns (loss, parameters, gradients) as `check_gradients` takes them.
+        lengths: increasing, ≥ 1; with 1, 2 and 3 among them the carry of h can be told from that of c.
+        sizes, seed, progress: as for `check_gradients`; T is added to the sizes.
+
+    Returns:
+        a report: ``.ok``, ``.faults`` (name to a one-line diagnosis), ``.summary``, ``str(report)`` a table.
+
+    Raises:
+        TypeError: `problem` is no function or returns something else.
+        ValueError: `lengths` are not as above.
+    """
+    if not callable(problem):
+        raise TypeError(f"problem must be a function of the length T; got {type(problem).__name__}")
+    lengths = tuple(lengths)
+    if not lengths or any(isinstance(T, bool) or not isinstance(T, int) or T < 1 for T in lengths):
+        raise ValueError(f"lengths must be whole numbers ≥ 1; got {lengths}")
+    if list(lengths) != sorted(set(lengths)):
+        raise ValueError(f"lengths must increase; got {lengths}")
+    examined: dict[int, Examined] = {}
+    with reported(progress) as tell:
+        for T in lengths:
+            returned: Any = problem(T)  # whatever it returns
+            if not isinstance(returned, tuple) or len(returned) != 3:
+                given = type(returned).__name__
+                raise TypeError(f"problem({T}) must return (loss, parameters, gradients); got {given}")
+            loss, parameters, gradients = returned
+
+            def say(text: str, T: int = T) -> None:
+                tell(f"T = {T}, {text}")
+
+            examined[T] = examine(loss, parameters, gradients, {**(sizes or {}), "T": T}, seed, say)
+        faults, summary = explain(
+            examined, lambda T: _even_kernels_are_right(problem, T, seed, lambda text: tell(f"even kernels, {text}"))
+        )
+    remarks = examined[lengths[-1]].report.remarks  # shorter ones also say that h₀ = 0 is not read
+    return LengthsReport({T: seen.report for T, seen in examined.items()}, faults, summary, remarks)
+
+
+def _even_kernels_are_right(problem: Problem, T: int, seed: int, tell: Callable[[str], None]) -> bool | None:
+    """Return whether the gradients are right at kernels that equal their own rotation by 180°.
+
+    With such kernels a backward that forgets to rotate them makes no fault.  None where gradients are given as numbers,
+    so that none can be had for other parameters.
+    """
+    loss, parameters, gradients = problem(T)
+    if not callable(gradients):
+        return None
+    even = {
+        name: (array + array[..., ::-1, ::-1]) / 2 if len(array.shape) == 4 else array
+        for name, array in parameters.items()
+    }
+    return examine(loss, even, gradients, {}, seed, tell).report.ok
