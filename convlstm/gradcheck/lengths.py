@@ -58,12 +58,17 @@ ADDED = (
 )
 
 
+# Whether the gradients are right at this length with recurrent weights that are "rotated" by 180° or "transposed" the
+# same as they are; None where that cannot be tried.
+Experiment = Callable[[str, int], bool | None]
+
+
 @dataclass(frozen=True)
 class Lengths:
     """What was found at each length, and which gradients differ there."""
 
     examined: Mapping[int, Examined]
-    even_kernels_are_right: Callable[[int], bool | None]  # see `check_with_even_kernels`
+    experiment: Experiment
 
     def measured(self, T: int) -> dict[str, Measured]:
         """Return what was measured at this length."""
@@ -96,15 +101,13 @@ class Lengths:
         return parts(self.measured(T), find_layouts(self.measured(1)) if 1 in self.examined else {})
 
 
-def explain(
-    examined: Mapping[int, Examined], even_kernels_are_right: Callable[[int], bool | None]
-) -> tuple[dict[str, str], str]:
+def explain(examined: Mapping[int, Examined], experiment: Experiment) -> tuple[dict[str, str], str]:
     """Return a one-line diagnosis for each name that is not right, and what the lengths show together."""
     T = max(examined)
     if "loss" in examined[T].report.faults:
         line = f"at T = {T}: {examined[T].report.faults['loss']}"
         return {"loss": line}, line
-    lengths = Lengths(examined, even_kernels_are_right)
+    lengths = Lengths(examined, experiment)
     faults = _other_faults(lengths)
     if not lengths.ever:
         return faults, "; ".join(f"{name}: {line}" for name, line in faults.items())
@@ -278,7 +281,7 @@ def _carry(lengths: Lengths, first: int) -> str:
     gated = [part for part in lengths.parts(2) if part.gate]
     bad, gates = {part.gate for part in gated if part.wrong}, {part.gate for part in gated}
     if len(gates) < 4:
-        return f"the carry of h through time, δh₋ = W_hᵀ δ, is lost or wrong{_rotation(lengths)}{more}"
+        return f"the carry of h through time, δh₋ = W_hᵀ δ, is lost or wrong{_turning(lengths)}{more}"
     output_right = "o" not in bad if "o" in gates else len(bad) <= 2
     if output_right:
         return (
@@ -287,7 +290,7 @@ def _carry(lengths: Lengths, first: int) -> str:
         )
     return (
         "the carry of h through time, δh₋ = W_hᵀ δ, is lost or wrong, since at T = 2 the output gate's gradient is "
-        f"wrong too, which hears of step 2 through h alone{_rotation(lengths)}{more}"
+        f"wrong too, which hears of step 2 through h alone{_turning(lengths)}{more}"
     )
 
 
@@ -301,10 +304,14 @@ def _grows(lengths: Lengths) -> bool:
     return len(ratios) >= 2 and ratios == sorted(ratios) and ratios[-1] > 1.1
 
 
-def _rotation(lengths: Lengths) -> str:
-    """Say what is known of the kernel's rotation, where kernels have more than one tap."""
-    if not any(m.analytic.ndim == 4 and max(m.analytic.shape[2:]) > 1 for m in lengths.measured(2).values()):
-        return ""
-    if lengths.even_kernels_are_right(2):
-        return "; it is right with kernels that equal their own rotation, so its kernel is not rotated by 180°"
-    return "; in a convolution its kernel must be rotated by 180°"
+def _turning(lengths: Lengths) -> str:
+    """Say what is known of how the recurrent weights are turned on the way back."""
+    if any(m.analytic.ndim == 4 and max(m.analytic.shape[2:]) > 1 for m in lengths.measured(2).values()):
+        if lengths.experiment("rotated", 2):
+            return (
+                "; it is right with kernels that equal their own rotation, so the kernel is not rotated by 180° there"
+            )
+        return "; in a convolution its kernel must be rotated by 180°"
+    if lengths.experiment("transposed", 2):
+        return "; it is right with weights that equal their own transpose, so they are not transposed there"
+    return ""

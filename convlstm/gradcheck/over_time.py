@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from convlstm.gradcheck.arrays import Array
+from convlstm.gradcheck.arrays import Array, Host, like, to_host
 from convlstm.gradcheck.check import Examined, Gradients, examine
 from convlstm.gradcheck.differences import Loss
 from convlstm.gradcheck.lengths import explain
@@ -56,24 +56,37 @@ def check_gradients_over_time(
                 tell(f"T = {T}, {text}")
 
             examined[T] = examine(loss, parameters, gradients, {**(sizes or {}), "T": T}, seed, say)
-        faults, summary = explain(
-            examined, lambda T: _even_kernels_are_right(problem, T, seed, lambda text: tell(f"even kernels, {text}"))
-        )
+        faults, summary = explain(examined, lambda kind, T: _right_when_symmetric(problem, kind, T, seed, tell))
     remarks = examined[lengths[-1]].report.remarks  # shorter ones also say that h₀ = 0 is not read
     return LengthsReport({T: seen.report for T, seen in examined.items()}, faults, summary, remarks)
 
 
-def _even_kernels_are_right(problem: Problem, T: int, seed: int, tell: Callable[[str], None]) -> bool | None:
-    """Return whether the gradients are right at kernels that equal their own rotation by 180°.
+def _right_when_symmetric(
+    problem: Problem, kind: str, T: int, seed: int, tell: Callable[[str], None]
+) -> bool | None:  # fmt: skip
+    """Return whether the gradients are right at weights that are the same "rotated" by 180° or "transposed".
 
-    With such kernels a backward that forgets to rotate them makes no fault.  None where gradients are given as numbers,
+    With such weights a backward that forgets to turn them makes no fault.  None where gradients are given as numbers,
     so that none can be had for other parameters.
     """
     loss, parameters, gradients = problem(T)
     if not callable(gradients):
         return None
-    even = {
-        name: (array + array[..., ::-1, ::-1]) / 2 if len(array.shape) == 4 else array
-        for name, array in parameters.items()
+    symmetric = {
+        name: like(array, symmetrised(to_host(array), kind), array.dtype) for name, array in parameters.items()
     }
-    return examine(loss, even, gradients, {}, seed, tell).report.ok
+    return examine(loss, symmetric, gradients, {}, seed, lambda text: tell(f"symmetric weights, {text}")).report.ok
+
+
+def symmetrised(a: Host, kind: str) -> Host:
+    """Return the mean of a and a turned: kernels (…, K, K) rotated, each square block of a matrix transposed."""
+    if kind == "rotated":
+        return (a + a[..., ::-1, ::-1]) / 2 if a.ndim == 4 else a
+    if a.ndim != 2:
+        return a
+    if a.shape[0] < a.shape[1]:
+        return symmetrised(a.T, kind).T
+    if a.shape[0] % a.shape[1]:
+        return a
+    blocks = a.reshape(-1, a.shape[1], a.shape[1])
+    return ((blocks + blocks.swapaxes(1, 2)) / 2).reshape(a.shape)

@@ -104,7 +104,10 @@ class LengthsReport:
         lines = table(cells) if names else []
         lines += _by_line(self.faults)
         lines += [f"({remark})" for remark in self.remarks]
-        lines.append("all gradients are right at every length" if self.ok else f"likeliest cause: {self.summary}")
+        if self.ok:
+            lines.append("all gradients are right at every length")
+        elif self.summary not in self.faults.values():
+            lines.append(f"likeliest cause: {self.summary}")
         return "\n".join(lines)
 
 
