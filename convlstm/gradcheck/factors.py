@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from itertools import combinations
+from itertools import combinations, product
 
 
 def name_factor(k: float, sizes: Mapping[str, int]) -> str:
@@ -20,14 +20,14 @@ def name_factor(k: float, sizes: Mapping[str, int]) -> str:
 
 def _size_meanings(k: float, sizes: Mapping[str, int]) -> Iterator[str]:
     names = [name for name, size in sizes.items() if size > 1]
-    for count in (1, 2, 3):
+    for count, twice in product((1, 2, 3), (1.0, 2.0, 0.5)):
         for chosen in combinations(names, count):
-            size = math.prod(sizes[name] for name in chosen)
-            product = "·".join(chosen)
-            if math.isclose(k * size, 1, rel_tol=1e-4):
-                yield f"1/{product}, divided by {product} = {size} where the loss is a sum (a mean for a sum)"
-            elif math.isclose(k, size, rel_tol=1e-4):
-                yield f"{product}, not divided by {product} = {size} where the loss is a mean (a sum for a mean)"
+            size, symbol = math.prod(sizes[name] for name in chosen), "·".join(chosen)
+            more = {1.0: "", 2.0: ", and 2 times", 0.5: ", and half"}[twice]
+            if math.isclose(k * size, twice, rel_tol=1e-4):
+                yield f"1/{symbol}{more}: divided by {symbol} = {size} where the loss is a sum (a mean for a sum)"
+            elif math.isclose(k, size * twice, rel_tol=1e-4):
+                yield f"{symbol}{more}: not divided by {symbol} = {size} where the loss is a mean (a sum for a mean)"
 
 
 def _usual_meanings(k: float) -> Iterator[str]:

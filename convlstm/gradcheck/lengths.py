@@ -139,9 +139,7 @@ def _own_finding(lengths: Lengths, name: str) -> str:
     strong = {T: finding for T, finding in found.items() if finding.kind in STRONG}
     if strong:
         inside = [finding.line for finding in strong.values() if "inside the time loop" in finding.line]
-        T = max(strong)
-        line = inside[-1] if inside else strong[T].line
-        return line if len(strong) == len(found) or inside else f"{line} (at T = {T})"
+        return inside[-1] if inside else strong[max(strong)].line
     last = found[max(found)]
     if len({finding.kind for finding in found.values()}) == 1 and last.kind in ("zero", "factor"):
         return last.line

@@ -120,8 +120,8 @@ def one_number(e: Evidence) -> str | None:
     if e.analytic.size < ENOUGH or np.ptp(e.analytic) > 1e-12 * abs(e.analytic).max():
         return None
     return (
-        f"every entry is the same number, {e.analytic.flat[0]:.4g}: a scalar was added to all of it, as np.dot of two "
-        "vectors gives; the outer product, np.outer, belongs there"
+        "every entry is the same number: a scalar was added to all of it, as np.dot of two vectors gives; the outer "
+        "product, np.outer, belongs there"
     )
 
 

@@ -70,7 +70,7 @@ def same_factor(wrong: Mapping[str, Evidence]) -> dict[str, str]:
     if not all(e.tells.any() and e.explained_by(e.a / factors[0]) for e in wrong.values()):
         return {}
     sizes = next(iter(wrong.values())).sizes
-    line = f"{name_factor(factors[0], sizes)} (the same in all {len(wrong)} wrong gradients)"
+    line = f"{name_factor(factors[0], sizes)} (the same for all)"
     return dict.fromkeys(wrong, line)
 
 
