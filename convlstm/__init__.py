@@ -1,5 +1,6 @@
 """ConvLSTM on NumPy or CuPy arrays, with backpropagation through time written by hand and proved by number."""
 
+from convlstm import determinism
 from convlstm._version import __version__
 from convlstm.gradcheck import check_gradients, check_gradients_over_time
 from convlstm.layer import ConvLSTM
@@ -13,6 +14,7 @@ __all__ = [
     "assign_parameters",
     "check_gradients",
     "check_gradients_over_time",
+    "determinism",
     "load_parameters",
     "save_parameters",
 ]

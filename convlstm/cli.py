@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from convlstm.backends import BackendUnavailable, available_backends, get_backend, unavailable_backends
-from convlstm.config import Config, load_config
+from convlstm.config import load_config
+from convlstm.determinism.forbid import UninitialisedAllocation
+from convlstm.determinism.replay import CannotRun
+from convlstm.whole_files import write_whole
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -24,6 +28,7 @@ app = typer.Typer(
 # No markup: brackets in a path or in "convlstm[cuda13]" are brackets.
 console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the findings to this file, too.")]
 INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
 
 
@@ -34,7 +39,16 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # an encoding without ≥ is no reason to fail
     try:
         app()
-    except (ValueError, ArithmeticError, ImportError, BackendUnavailable, OSError, MemoryError) as error:
+    except (
+        ValueError,
+        ArithmeticError,
+        ImportError,
+        BackendUnavailable,
+        CannotRun,
+        UninitialisedAllocation,
+        OSError,
+        MemoryError,
+    ) as error:
         print(f"convlstm: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
 
@@ -57,7 +71,8 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that --out holds.")] = False,
 ) -> None:
     """Train a ConvLSTM, score it on held-out sequences and draw its forecasts."""
-    from convlstm.training import check_config, make_run_directory, train
+    from convlstm.run_directory import make_run_directory
+    from convlstm.training import check_config, train
 
     config = load_config(what)
     if steps is not None:
@@ -71,7 +86,7 @@ def train(
     directory = make_run_directory(out, Path(what).stem, overwrite=overwrite, weights=config.model.weights)
     console.print(f"backend {chosen.name} ({chosen.description}); run directory {directory}")
     try:
-        with _progress(config) as report:
+        with _progress(config.training.steps) as report:
             outcome = train(config, directory, backend=backend, report=report)
     except KeyboardInterrupt:  # the second Ctrl-C, or one after the last step
         console.print(f"interrupted; what was done by then is in {directory}")
@@ -88,9 +103,8 @@ def train(
 
 
 @contextmanager
-def _progress(config: Config) -> Iterator[Callable[[int, float], None]]:
+def _progress(steps: int) -> Iterator[Callable[[int, float], None]]:
     """Show a bar on a terminal, ten to twenty plain lines elsewhere."""
-    steps = config.training.steps
     if not console.is_terminal:
         every = max(1, steps // 10)
 
@@ -135,6 +149,115 @@ def gradcheck(
     else:
         ok = check_variants(backend, seed, console.print)
     raise typer.Exit(0 if ok else 1)
+
+
+@app.command()
+def verify(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")],
+    backend: Annotated[str | None, typer.Option(help="Default: the one that the run was computed on.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Train again from what a run recorded; exit 0 if every bit comes again, 1 if not, naming the first divergence."""
+    from convlstm.recorded_run import changes_since, read_run
+    from convlstm.verify import verify
+
+    run = read_run(directory)
+    chosen = run.backend if backend is None else backend
+    changed = changes_since(run, chosen)
+    for line in changed:
+        console.print(f"changed since: {line}")
+    with _progress(len(run.ledger)) as report:
+        found = verify(run, chosen, report)
+    _write_json(json_file, found.as_json() | {"changed_since": changed})
+    if found.identical:
+        console.print(f"identical: all {found.steps} steps, every bit of loss, gradients and weights")
+        return
+    console.print(f"not identical: {found.fault}")
+    if changed:
+        console.print("the likely reason is what has changed since")
+    raise typer.Exit(1)
+
+
+@app.command()
+def diff(
+    one: Annotated[Path, typer.Argument(metavar="DIR_A", help="A run directory.")],
+    other: Annotated[Path, typer.Argument(metavar="DIR_B", help="Another.")],
+    json_file: JsonFile = None,
+) -> None:
+    """Name the first divergence of two runs: step, sample, time step, layer, array and element; exit 0 if none."""
+    from convlstm.diff import diff
+    from convlstm.recorded_run import read_run
+
+    found = diff(read_run(one), read_run(other), lambda text: print(text, file=sys.stderr))
+    _write_json(json_file, found.as_json())
+    console.print(str(found))
+    raise typer.Exit(0 if found.identical else 1)
+
+
+@app.command()
+def audit(
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="PATH…", help="Files and folders; - for standard input.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help='"text", "json" or "sarif".')] = "text",
+    select: Annotated[str, typer.Option(metavar="RULE,RULE", help="Only these rules.")] = "",
+    ignore: Annotated[str, typer.Option(metavar="RULE,RULE", help="All rules but these.")] = "",
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Leave out files and folders; may be repeated.")
+    ] = None,
+    stdin_name: Annotated[str, typer.Option(metavar="NAME", help="What to call standard input.")] = "<stdin>",
+    explain: Annotated[str, typer.Option(metavar="RULE", help="Say why a rule exists and what to write instead.")] = "",
+    list_rules: Annotated[bool, typer.Option("--list-rules", help="Name all rules.")] = False,
+) -> None:
+    """Find in source files what makes results wander; exit 0 clean, 1 findings, 2 unreadable. Executes nothing."""
+    from convlstm.determinism.audit.command import Options, run
+
+    options = Options(paths or [], form, select, ignore, exclude or [], stdin_name, explain, list_rules)
+    raise typer.Exit(run(options, print, lambda line: print(line, file=sys.stderr)))
+
+
+@app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})
+def replay(
+    script: Annotated[str, typer.Argument(metavar="SCRIPT", help="A Python file; it is run, unchanged, many times.")],
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARG]…", help="For the script.")] = None,
+    json_file: JsonFile = None,
+    cupy_as_numpy: Annotated[
+        bool, typer.Option("--cupy-as-numpy", help="Let the script's CuPy be NumPy, to examine it without a GPU.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds that one run may take.")] = 600.0,
+) -> None:
+    """Run a script again with one thing changed at a time; exit 0 if its numbers stay the same, 1 if not.
+
+    What is changed: memory contents, threads, hash seed, vector instructions, memory alignment, and nothing at all.
+    Where memory is the cause, the lines are named whose memory is read before it is written.
+    """
+    from convlstm.determinism.replay import replay
+
+    with _say_on_stderr() as tell:
+        verdict = replay(script, arguments or (), timeout=timeout, cupy_as_numpy=cupy_as_numpy, tell=tell)
+    _write_json(json_file, verdict.as_json())
+    console.print(str(verdict))
+    raise typer.Exit(0 if verdict.stable else 1)
+
+
+@contextmanager
+def _say_on_stderr() -> Iterator[Callable[[str], None]]:
+    """Yield what shows the last thing that was said: in one line of a terminal, in a line each elsewhere."""
+    terminal = sys.stderr.isatty()
+
+    def say(text: str) -> None:
+        print(f"\r\x1b[K{text}" if terminal else text, file=sys.stderr, end="" if terminal else "\n", flush=True)
+
+    try:
+        yield say
+    finally:
+        if terminal:
+            print("\r\x1b[K", file=sys.stderr, end="", flush=True)
+
+
+def _write_json(path: Path | None, data: object) -> None:
+    if path is not None:
+        write_whole(path, (json.dumps(data, indent=1) + "\n").encode())
 
 
 @app.command()

@@ -15,10 +15,56 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from convlstm.backends.contract import Array
+
+
+class LedgerError(ValueError):
+    """A ledger that cannot be read; the message names the file and the line."""
+
+
+def chain(tip: bytes, loss: float, gradients: Mapping[str, Array], weights: Mapping[str, Array]) -> bytes:
+    """Return the digest of a step from that of the step before, b"" before the first."""
+    digest = hashlib.sha256(tip + np.float64(loss).tobytes())
+    for role, named in (("gradient", gradients), ("weight", weights)):
+        for name in sorted(named):
+            array = named[name]
+            digest.update(f"{role} {name} {array.dtype.str} {array.shape}\n".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.digest()
+
+
+class Entry(NamedTuple):
+    """One step, as a ledger's line has it."""
+
+    loss: float
+    digest: str
+
+
+def read_ledger(path: Path) -> list[Entry]:
+    """Return a ledger's steps.
+
+    Raises:
+        LedgerError: there is none, or a line is not as this file says.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LedgerError(f"cannot read {path}: {error}") from None
+    entries = []
+    for number, line in enumerate(lines):
+        try:
+            entry = json.loads(line)
+            if entry["step"] != number or entry["loss"].hex() != entry["loss_hex"] or len(entry["digest"]) != 64:
+                raise ValueError
+        except (ValueError, KeyError, TypeError, AttributeError):
+            fault = f"{path}, line {number + 1}: this is not the line of step {number}: {line[:60]!r}"
+            raise LedgerError(fault) from None
+        entries.append(Entry(entry["loss"], entry["digest"]))
+    return entries
 
 
 class Ledger:
@@ -39,13 +85,7 @@ class Ledger:
             gradients: NumPy arrays, as they came from the backward pass.
             weights: NumPy arrays, after the step.
         """
-        digest = hashlib.sha256(self._tip + np.float64(loss).tobytes())
-        for role, named in (("gradient", gradients), ("weight", weights)):
-            for name in sorted(named):
-                array = named[name]
-                digest.update(f"{role} {name} {array.dtype.str} {array.shape}\n".encode())
-                digest.update(np.ascontiguousarray(array).data)
-        self._tip = digest.digest()
+        self._tip = chain(self._tip, loss, gradients, weights)
         line = {"step": self.steps, "loss": loss, "loss_hex": loss.hex(), "digest": self._tip.hex()}
         self._write_whole((json.dumps(line) + "\n").encode())
         self.steps += 1

@@ -48,6 +48,7 @@ class NextFrame:
         parameters: dict of arrays, ``"layers.0.W_x"`` … as in `ConvLSTM`, ``"readout.W"`` (D, C, 1, 1) and
             ``"readout.b"`` (D,) with D = channels·P·P.  Arrays of the same shape and dtype may be assigned.
         backend: the backend that owns them.
+        layers: the stack, first to last.
     """
 
     def __init__(
@@ -85,15 +86,15 @@ class NextFrame:
         self.patch = as_count("patch", patch)
         self.output = output
         folded = channels * patch * patch
-        self._layers = [
+        self.layers = [
             ConvLSTM(
                 below, C, kernel_size, bias, peephole, spatial_shape, dtype, backend, seed, name=f"layers.{index}."
             )
             for index, (below, C) in enumerate(zip((folded, *hidden_channels), hidden_channels, strict=False))
         ]
-        self.backend, self.dtype = self._layers[0].backend, self._layers[0].dtype
+        self.backend, self.dtype = self.layers[0].backend, self.layers[0].dtype
         self.parameters: dict[str, Array] = {
-            layer.name + name: array for layer in self._layers for name, array in layer.parameters.items()
+            layer.name + name: array for layer in self.layers for name, array in layer.parameters.items()
         }
         self._readout_shapes = {"readout.W": (folded, hidden_channels[-1], 1, 1), "readout.b": (folded,)}
         W = uniform(self._readout_shapes["readout.W"], 1 / hidden_channels[-1] ** 0.5, self.dtype, seed, "readout.W")
@@ -199,9 +200,9 @@ class NextFrame:
 
     def _backward(self, segments: list[Segment], logits: list[Array], dlogits: list[Array]) -> dict[str, Array]:
         """Return the gradient to every parameter."""
-        gradients = {layer.name: layer.zero_gradients() for layer in self._layers}
+        gradients = {layer.name: layer.zero_gradients() for layer in self.layers}
         readout = {name: self.backend.zeros(shape, self.dtype) for name, shape in self._readout_shapes.items()}
-        dstates: list[tuple[Array | None, Array | None]] = [(None, None)] * len(self._layers)
+        dstates: list[tuple[Array | None, Array | None]] = [(None, None)] * len(self.layers)
         dfed: Array | None = None  # gradient to the frame that was fed back into the segment after this one
         end = len(logits)
         for number in reversed(range(len(segments))):
@@ -210,9 +211,9 @@ class NextFrame:
             if dfed is not None:
                 dz[-1] = dz[-1] + self._frame_gradient(dfed, logits[end - 1])
             dhs: Sequence[Array] = [self._readout_gradient(h, d, readout) for h, d in zip(segment.hs, dz, strict=True)]
-            for index in reversed(range(len(self._layers))):
+            for index in reversed(range(len(self.layers))):
                 dhs, dstates[index] = unroll_backward(
-                    segment.layers[index], dhs, dstates[index], gradients[self._layers[index].name],
+                    segment.layers[index], dhs, dstates[index], gradients[self.layers[index].name],
                     to_x=index > 0 or number > 0, to_state=number > 0,
                 )  # fmt: skip
             dfed, end = (dhs[0] if number > 0 else None), start
@@ -255,17 +256,17 @@ class NextFrame:
 
     def _cells(self, folded: Array) -> list[Cell]:
         """Return what each layer computes with; check the parameters."""
-        own = [layer.name + name for layer in self._layers for name in layer.parameters] + list(self._readout_shapes)
+        own = [layer.name + name for layer in self.layers for name in layer.parameters] + list(self._readout_shapes)
         if self.parameters.keys() != set(own):
             odd = ", ".join(sorted(self.parameters.keys() ^ set(own)))
             raise KeyError(f"parameters must be {', '.join(own)}; missing or unknown: {odd}")
         for name, shape in self._readout_shapes.items():
             check_array(self.backend, f"parameters[{name!r}]", self.parameters[name], self.dtype, shape)
-        for layer in self._layers:
+        for layer in self.layers:
             layer.parameters = {name: self.parameters[layer.name + name] for name in layer.parameters}
-        return [layer.cell(*folded.shape[3:]) for layer in self._layers]
+        return [layer.cell(*folded.shape[3:]) for layer in self.layers]
 
     def _column_elements(self, cells: list[Cell], folded: Array) -> int:
         """Return the elements of the largest column array that one sample needs."""
         H, W = folded.shape[3:]
-        return max(layer.column_elements(cell, H, W) for layer, cell in zip(self._layers, cells, strict=True))
+        return max(layer.column_elements(cell, H, W) for layer, cell in zip(self.layers, cells, strict=True))

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 from numpy.typing import NDArray
 
 from convlstm.whole_files import unused_name_beside, write_new, write_whole
@@ -64,7 +63,7 @@ def load_parameters(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
         data = path.read_bytes()
     except OSError as error:
         raise ParameterFileError(f"{path}: cannot be read: {error.strerror}") from error
-    decode = _decode_npz if path.suffix == ".npz" else safetensors.numpy.load
+    decode = _decode_npz if path.suffix == ".npz" else _decode_safetensors
     try:
         loaded = decode(data)
     except Exception as error:  # damage can show anywhere: in zipfile, zlib, an array header, safetensors' own checks
@@ -92,7 +91,7 @@ def save_parameters(path: str | os.PathLike[str], parameters: Mapping[str, NDArr
         return _save_text_folder(path, arrays)
     if path.suffix not in (".npz", ".safetensors"):
         raise ParameterFileError(f"{path}: {_ending_fault(path)}")
-    data = _encode_npz(arrays) if path.suffix == ".npz" else safetensors.numpy.save(arrays)
+    data = _encode_npz(arrays) if path.suffix == ".npz" else _encode_safetensors(arrays)
     write_whole(path, data)
 
 
@@ -178,6 +177,18 @@ def _encode_npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)  # type: ignore[no-untyped-call, unused-ignore]
     return buffer.getvalue()
+
+
+def _decode_safetensors(data: bytes) -> dict[str, NDArray[Any]]:
+    import safetensors.numpy  # here, so that whoever wants NumPy alone needs nothing else
+
+    return safetensors.numpy.load(data)
+
+
+def _encode_safetensors(arrays: dict[str, NDArray[Any]]) -> bytes:
+    import safetensors.numpy
+
+    return safetensors.numpy.save(arrays)
 
 
 def _decode_npz(data: bytes) -> dict[str, NDArray[Any]]:

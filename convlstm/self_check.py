@@ -14,7 +14,8 @@ from typing import Any
 from convlstm.backends import Array, Backend, get_backend
 from convlstm.config import Config
 from convlstm.gradcheck import LengthsReport, Report, check_gradients, check_gradients_over_time
-from convlstm.gradcheck.scripts import load_function, takes_length
+from convlstm.gradcheck.check import check_problem
+from convlstm.gradcheck.scripts import ScriptError, describe, load_function, takes_length
 from convlstm.layer import ConvLSTM
 from convlstm.losses import LOSSES
 from convlstm.model import NextFrame
@@ -85,19 +86,24 @@ def check_script(reference: str, lengths: str, seed: int, show: Callable[[str], 
     """Check what a function of somebody's script returns; show the report. Return whether all is right.
 
     Raises:
-        ScriptError: see `load_function`; or the function fails.
-        TypeError, ValueError: see `check_gradients` and `check_gradients_over_time`.
+        ScriptError: see `load_function`; or the function, or the loss, fails or returns something else.
+        ValueError: `lengths` are no numbers.
     """
     try:
         chosen = tuple(int(length) for length in lengths.split(","))
     except ValueError:
         raise ValueError(f"--lengths must be whole numbers with commas between; got {lengths!r}") from None
     function = load_function(reference)
+    over_time = takes_length(function)
     report: Report | LengthsReport
-    if takes_length(function):
-        report = check_gradients_over_time(function, chosen, seed=seed)
-    else:
-        report = check_gradients(*function(), seed=seed)
+    try:
+        if over_time:
+            report = check_gradients_over_time(function, chosen, seed=seed)
+        else:
+            name = reference.rpartition(":")[2]
+            report = check_gradients(*check_problem(f"{name}()", function()), seed=seed)
+    except (Exception, SystemExit) as error:  # whatever their code raises; what was given was wrong as well
+        raise ScriptError(f"--script: {describe(error)}") from error
     show(str(report))
     return report.ok
 
@@ -115,7 +121,7 @@ def variants(backend: str, seed: int = 0) -> Iterator[Variant]:
     for loss, context in itertools.product(LOSSES, (None, 2)):
         output = "sigmoid" if loss == "bce" else "linear"
         yield model_variant(backend, seed, loss, context, output=output)
-    yield model_variant(backend, seed, "mse", 1, output="sigmoid", patch=2, peephole="pixel", spatial_shape=(2, 2))
+    yield model_variant(backend, seed, "mse", 1, output="sigmoid", patch=2, kernel_size=1)
 
 
 def layer_variant(backend: str, seed: int, **settings: Any) -> Variant:
@@ -149,8 +155,8 @@ def layer_variant(backend: str, seed: int, **settings: Any) -> Variant:
 
 def model_variant(backend: str, seed: int, loss: Any, context: int | None, **settings: Any) -> Variant:
     """Return a model of two small layers and four frames of which `context` are shown."""
-    model = NextFrame(1, (2, 3), 3, dtype="float64", backend=backend, seed=seed, **settings)
-    shown = "all frames shown" if context is None else f"{context} shown, the rest fed back"
+    model = NextFrame(1, (2, 2), dtype="float64", backend=backend, seed=seed, **settings)
+    shown = "all shown" if context is None else f"{context} shown"
     named = "".join(f", {key} {value}" for key, value in settings.items())
     return _of_model(f"model: loss {loss}, {shown}{named}", model, (2, 4, 1, 4, 4), context, loss, seed)
 

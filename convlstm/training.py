@@ -29,22 +29,21 @@ from convlstm.backends import Array, Backend
 from convlstm.clipping import CLIPPINGS
 from convlstm.config import Config, ConfigError, config_as_toml
 from convlstm.data.digits import Split, digit_sequences
+from convlstm.determinism.forbid import forbid_uninitialised
 from convlstm.environment import machine
 from convlstm.ledger import Ledger
 from convlstm.model import NextFrame
 from convlstm.optimizers import SGD, Adam, Optimizer
 from convlstm.parameter_files import assign_parameters, load_parameters, save_parameters
 from convlstm.report import forecast_figure
+from convlstm.run_directory import RunDirectoryError
 from convlstm.schedules import SCHEDULES
 from convlstm.whole_files import write_whole
 
-RUN_FILES = ("config.toml", "environment.json", "ledger.jsonl", "weights.safetensors", "scores.json", "forecast.png")
+Record = Callable[[float, dict[str, Array], dict[str, Array]], object]  # takes loss, gradients, weights
+
 SEQUENCES_SHOWN = 3
 SEQUENCES_FOR_MEAN = 32
-
-
-class RunDirectoryError(ValueError):
-    """A run directory that cannot be used; the message names it."""
 
 
 class NotFinite(ArithmeticError):
@@ -76,7 +75,8 @@ def train(config: Config, directory: Path, *, backend: str, report: Callable[[in
         BackendUnavailable, ValueError, ModuleNotFoundError: as `check_config`; nothing has been trained.
     """
     try:
-        return _train(config, directory, backend, report)
+        with forbid_uninitialised():
+            return _train(config, directory, backend, report)
     except BrokenPipeError:  # of whoever reads the reports, not of a file
         raise
     except OSError as error:
@@ -84,15 +84,18 @@ def train(config: Config, directory: Path, *, backend: str, report: Callable[[in
 
 
 def _train(config: Config, directory: Path, backend: str, report: Callable[[int, float], None]) -> Outcome:
-    model = make_model(config, backend)
+    trainer = Trainer(config, backend)
+    model = trainer.model
     write_whole(directory / "config.toml", config_as_toml(config).encode())
     write_whole(directory / "environment.json", (json.dumps(environment(model.backend), indent=1) + "\n").encode())
     with closing(Ledger(directory / "ledger.jsonl")) as ledger, _without_overflow_warnings():
         try:
             with _interruptible() as interrupted:
-                _steps(config, model, ledger, report, interrupted)
+                while ledger.steps < config.training.steps and not interrupted():
+                    loss = trainer.step(ledger.append)
+                    report(ledger.steps, loss)
         finally:
-            save_parameters(directory / "weights.safetensors", _to_numpy(model, model.parameters))
+            save_parameters(directory / "weights.safetensors", to_numpy(model, model.parameters))
         if interrupted():
             return Outcome(ledger.steps, interrupted=True, scores=None)
         scores = evaluate(config, model)
@@ -117,34 +120,58 @@ def check_config(config: Config, backend: str) -> None:
     model.predict(sequences(config, model, "train", range(1))[:, :1], 1)
 
 
-def _steps(
-    config: Config, model: NextFrame, ledger: Ledger,
-    report: Callable[[int, float], None], interrupted: Callable[[], bool],
-) -> None:  # fmt: skip
-    """The training loop."""
-    settings = config.training
-    optimizer = make_optimizer(config)
-    clip, schedule = CLIPPINGS[settings.clipping], SCHEDULES[settings.schedule]
-    for step in range(settings.steps):
+class Trainer:
+    """A model, its optimizer and its data, one step after the other from the first.
+
+    Attributes:
+        model: as the steps so far have made it.
+    """
+
+    def __init__(self, config: Config, backend: str) -> None:
+        """Take the model of `make_model`; arguments and errors as there."""
+        self.model = make_model(config, backend)
+        self._config = config
+        self._optimizer = make_optimizer(config)
+        self._next = 0
+
+    def loss_and_gradients(self) -> tuple[float, dict[str, Array]]:
+        """Return what the next step computes before it moves the weights.
+
+        Raises:
+            NotFinite: the loss is not.
+        """
+        settings, step = self._config.training, self._next
         first = step * settings.batch_size
-        frames = sequences(config, model, "train", range(first, first + settings.batch_size))
-        loss, gradients = model.loss_and_gradients(frames, config.data.context, settings.loss)
+        frames = sequences(self._config, self.model, "train", range(first, first + settings.batch_size))
+        loss, gradients = self.model.loss_and_gradients(frames, self._config.data.context, settings.loss)
         if not np.isfinite(loss):
             raise NotFinite(
                 f"loss is {loss} at step {step}; the weights before it are saved; try a smaller learning_rate"
             )
-        before = dict(model.parameters)
-        optimizer.learning_rate = settings.learning_rate * schedule(step, settings.steps)
+        return loss, gradients
+
+    def step(self, record: Record) -> float:
+        """Take the next step, hand loss, gradients and new weights to `record`, and return the loss.
+
+        If `record` fails, as on a full disk, the weights stay those before the step.
+
+        Raises:
+            NotFinite: the loss, or a weight after the step, is not.
+        """
+        settings, step = self._config.training, self._next
+        clip, schedule = CLIPPINGS[settings.clipping], SCHEDULES[settings.schedule]
+        loss, gradients = self.loss_and_gradients()
+        before = dict(self.model.parameters)
+        self._optimizer.learning_rate = settings.learning_rate * schedule(step, settings.steps)
         try:
-            optimizer.step(model.parameters, clip(gradients))
-            _check_finite(model.parameters, step)
-            ledger.append(loss, _to_numpy(model, gradients), _to_numpy(model, model.parameters))
-        except BaseException:  # a second Ctrl-C, a full disk: the weights stay those of the ledger's last line
-            model.parameters.update(before)
+            self._optimizer.step(self.model.parameters, clip(gradients))
+            _check_finite(self.model.parameters, step)
+            record(loss, to_numpy(self.model, gradients), to_numpy(self.model, self.model.parameters))
+        except BaseException:  # a second Ctrl-C, too
+            self.model.parameters.update(before)
             raise
-        report(step + 1, loss)
-        if interrupted():
-            return
+        self._next += 1
+        return loss
 
 
 def _check_finite(weights: dict[str, Array], step: int) -> None:
@@ -237,60 +264,6 @@ def sequences(config: Config, model: NextFrame, split: Split, indices: range) ->
     return model.backend.asarray(host)
 
 
-def make_run_directory(directory: Path | None, preset: str, *, overwrite: bool, weights: str = "") -> Path:
-    """Make the directory and return it; without a name the first free of runs/PRESET-1, runs/PRESET-2, …
-
-    Raises:
-        RunDirectoryError: it exists and `overwrite` was not said, or what is there is not a run, or holds the `weights`
-            that the new run is to start from, or it cannot be made.
-    """
-    try:
-        if directory is None:
-            return _first_free(Path("runs"), preset)
-        if directory.is_dir() and any(directory.iterdir()):
-            if weights and directory.resolve() in Path(weights).resolve().parents:
-                raise RunDirectoryError(f"{directory} holds the weights to start from; name another --out")
-            _clear(directory, overwrite)
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        place = error.filename or directory
-        raise RunDirectoryError(f"cannot use {place} as a run directory: {error.strerror}") from None
-    return directory
-
-
-def _first_free(parent: Path, preset: str) -> Path:
-    parent.mkdir(parents=True, exist_ok=True)
-    number = 1
-    while True:
-        directory = parent / f"{preset}-{number}"
-        try:
-            directory.mkdir()
-            return directory
-        except FileExistsError:
-            number += 1
-
-
-def _clear(directory: Path, overwrite: bool) -> None:
-    """Delete an earlier run's files, and nothing else, if told to."""
-    if not overwrite:
-        raise RunDirectoryError(f"{directory} exists; name another --out, or say --overwrite to replace the run in it")
-    files = sorted(directory.iterdir())
-    strangers = [path.name for path in files if not _is_of_a_run(path)]
-    if strangers:
-        raise RunDirectoryError(f"{directory} holds {strangers[0]}, which is no part of a run; it is left as it is")
-    if directory / "ledger.jsonl" not in files:  # a config.toml alone is somebody's own
-        raise RunDirectoryError(f"{directory} holds no ledger.jsonl, so it is no run; it is left as it is")
-    for path in files:
-        path.unlink()
-
-
-def _is_of_a_run(path: Path) -> bool:
-    """Say whether a run wrote this: one of its files, or what a killed run left of one, .NAME.….tmp."""
-    name = path.name
-    half = name.endswith(".tmp") and any(name.startswith(f".{whole}.") for whole in RUN_FILES)
-    return (name in RUN_FILES or half) and not path.is_dir()
-
-
 def environment(backend: Backend) -> dict[str, Any]:
     """Return what the numbers of a run may depend on."""
     prefixes = ("CONVLSTM_", "OPENBLAS_", "OMP_")
@@ -302,7 +275,8 @@ def environment(backend: Backend) -> dict[str, Any]:
     }
 
 
-def _to_numpy(model: NextFrame, arrays: dict[str, Array]) -> dict[str, Array]:
+def to_numpy(model: NextFrame, arrays: dict[str, Array]) -> dict[str, Array]:
+    """Return a model's arrays on the host."""
     return {name: model.backend.to_numpy(array) for name, array in arrays.items()}
 
 

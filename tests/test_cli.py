@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from convlstm.parameter_files import load_parameters
-from convlstm.training import RUN_FILES
+from convlstm.run_directory import RUN_FILES
 
 # Python's own SIGINT, which pytest's process may have inherited as ignored; no CuPy, whatever this machine has; and
 # noise for digits: importing scikit-learn takes longer than all the rest, and test_same_bits.py trains on real ones.

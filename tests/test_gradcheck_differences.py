@@ -1,4 +1,4 @@
-"""Numerical derivatives against functions whose derivatives are known: how near they come, how near they say they do."""
+"""Numerical derivatives against known ones: how near they come, and how near they say they do."""
 
 from __future__ import annotations
 
@@ -35,15 +35,17 @@ def slope(f: Function, x: float, expected: float, tolerance: float = 0.0) -> Der
     return of_scalar(f, x).entry("x", 0, expected, tolerance)
 
 
-# Smooth functions ------------------------------------------------------------------------------------------------------
+# Smooth functions -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@given(scale=st.integers(-6, 6), x=st.floats(-2, 2), off=st.sampled_from([1.01, 2.0, -1.0]))
+@given(
+    scale=st.integers(-6, 6),
+    x=st.floats(-2, 2).filter(lambda x: x == 0 or abs(x) > 1e-9),
+    off=st.sampled_from([1.01, 2.0, -1.0]),
+)
 @settings(max_examples=30, deadline=None)
-def test_derivative_lies_within_its_error_and_far_from_a_wrong_one(
-    name: str, scale: int, x: float, off: float
-) -> None:
+def test_derivative_lies_within_its_error_and_far_from_a_wrong_one(name: str, scale: int, x: float, off: float) -> None:
     f, derivative = FUNCTIONS[name]
     right = 10.0**scale * derivative(x)
     found = slope(lambda x: 10.0**scale * f(x), x, off * right + 1e-3 * 10.0**scale)
@@ -70,7 +72,7 @@ def test_right_number_is_met_at_once(name: str, scale: float) -> None:
 def test_large_parameters_are_moved_in_proportion(exponent: float, sign: int) -> None:
     x = sign * 10**exponent
     found = slope(lambda x: x**2, x, 0.0)
-    assert abs(found.value - 2 * x) <= 3 * found.error <= 1e-6 * abs(x)
+    assert abs(found.value - 2 * x) <= 3 * found.error <= 1e-9 * abs(x)
 
 
 @pytest.mark.parametrize("length", [1.0, 1e-1, 1e-2, 1e-3, 1e-4])
@@ -116,7 +118,7 @@ def test_float32_loss_is_recognised_and_its_error_known() -> None:
     for k in range(40):
         right = 0.1 / math.cosh(x[k]) ** 2
         found = differences.entry("x", k, 0.0, 1e-9)
-        assert abs(found.value - right) <= found.error <= 1e-3
+        assert abs(found.value - right) <= 2 * found.error <= 1e-3
 
 
 def test_float64_loss_is_not_called_rounded() -> None:
@@ -194,6 +196,13 @@ def test_smooth_functions_have_no_kink(f: Function) -> None:
     assert slope(f, 0.0, 0.123).kink is None
 
 
+@pytest.mark.parametrize("x", [1.66e-16, 4.6e-17, -1e-15, 1e-12])
+@pytest.mark.parametrize("f", [math.sin, lambda x: x**3 - x, lambda x: x], ids=["sine", "cubic", "line"])
+def test_two_equal_slopes_are_no_kink(f: Function, x: float) -> None:
+    """x is lost in x ± s, so that f(x + s) - 2 f(x) + f(x - s) is - 2 f(x) for every s."""
+    assert slope(lambda x: 100 * f(x), x, 0.0).kink is None
+
+
 # Losses that are not finite, or do not move ---------------------------------------------------------------------------
 
 
@@ -242,15 +251,15 @@ def test_any_single_number_is_a_loss(value: object) -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (None, "loss must return one number; got None"),
-        ("2", "loss must return one number; got '2'"),
-        (2j, "loss must return one number; got 2j"),
+        (None, "loss must return one number; got "),
+        ("2", "loss must return one number; got "),
+        (2j, "loss must return one number; got "),
         (np.complex128(2j), "loss must return one number; got"),
         (np.ones(3), r"loss must return one number; got an array of shape \(3,\)"),
         (np.ones((2, 0)), r"loss must return one number; got an array of shape \(2, 0\)"),
         (np.array([1j]), "loss must return one number; got"),
-        ([1.0], "loss must return one number; got list"),
-        ((1.0, {}), "loss must return one number; got tuple"),
+        ([1.0], "loss must return one number; got "),
+        ((1.0, {}), "loss must return one number; got "),
     ],
 )
 def test_anything_else_is_not(value: object, said: str) -> None:
@@ -273,6 +282,17 @@ def test_loss_must_repeat_itself() -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(LossFault, match="not deterministic"):
         of_scalar(lambda x: x + 1e-12 * float(rng.random()), 1.0)
+
+
+def test_loss_must_repeat_itself_more_than_once() -> None:
+    calls: list[int] = []
+
+    def later(x: float) -> float:
+        calls.append(0)
+        return x + (len(calls) == 4)
+
+    with pytest.raises(LossFault, match=r"not deterministic: the same parameters give 1.0 and 2.0"):
+        of_scalar(later, 1.0)
 
 
 def test_loss_must_not_write_into_its_argument() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def check_gradients(
 ) -> Report:  # fmt: skip
     """Compare hand-written gradients with numerical ones, and say what is wrong with those that differ.
 
-    Every entry of a parameter of up to 128 entries is checked, of a larger one 96 and two random directions through all
+    Every entry of a parameter of up to 128 entries is checked, of a larger one 64 and two random directions through all
     of them; if only a direction is wrong, a wrong entry is searched for by halving.  How the derivatives are taken and
     how their errors are known is told in differences.py, what a pattern of errors means in patterns.py.
 
@@ -46,7 +46,35 @@ def check_gradients(
         ValueError: there are no parameters.
     """
     with reported(progress) as tell:
-        return examine(loss, parameters, gradients, sizes or {}, seed, tell).report
+        return examine(loss, parameters, gradients, check_sizes(sizes), seed, tell).report
+
+
+def check_problem(called: str, returned: Any) -> tuple[Loss, Mapping[str, Array], Gradients]:
+    """Return what a function of the user's returned, if it is (loss, parameters, gradients).
+
+    Raises:
+        TypeError: it is not; the message names what was called and what came.
+    """
+    if not isinstance(returned, tuple) or len(returned) != 3:
+        given = f"{len(returned)} values" if isinstance(returned, tuple) else type(returned).__name__
+        raise TypeError(f"{called} must return (loss, parameters, gradients); got {given}")
+    return returned
+
+
+def check_sizes(sizes: Any) -> dict[str, int]:
+    """Return `sizes` as a dict, empty for None.
+
+    Raises:
+        TypeError: it is no mapping of texts to whole numbers.
+    """
+    if sizes is None:
+        return {}
+    right = isinstance(sizes, Mapping) and all(
+        isinstance(name, str) and isinstance(size, (int, np.integer)) for name, size in sizes.items()
+    )
+    if not right:
+        raise TypeError(f'sizes must map names to whole numbers, as {{"N": 8}}; got {sizes!r}')
+    return {name: int(size) for name, size in sizes.items()}
 
 
 class Examined(NamedTuple):
@@ -65,14 +93,16 @@ def examine(
     parameters = check_arrays("parameters", parameters)
     if not parameters:
         raise ValueError("parameters must hold at least one array; got an empty dictionary")
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"seed must be a whole number ≥ 0; got {seed!r}")
     given, faults = _given(parameters, gradients)
     hosts = {name: to_host(gradient) for name, gradient in given.items()}  # before the loss can change them
     try:
         differences = Differences(loss, parameters)
     except LossFault as fault:
         return Examined(Report({"loss": str(fault)}), {}, {})
-    largest = max([float(abs(g[np.isfinite(g)]).max(initial=0)) for g in hosts.values()], default=0.0)
-    meter = Meter(differences, largest, seed, progress)
+    largest = [float(abs(g[np.isfinite(g)]).max(initial=0)) for g in hosts.values()]
+    meter = Meter(differences, max([differences.variation, *largest]), seed, progress)
     faults |= _unfit(parameters, given, meter)
     measured = {}
     for name, gradient in given.items():
@@ -82,16 +112,21 @@ def examine(
             at = tuple(map(int, np.argwhere(~np.isfinite(hosts[name]))[0]))
             faults[name] = f"not finite: {hosts[name][at]} at {list(at)}"
             continue
-        measured[name] = meter.start(name, hosts[name], gradient.dtype)
+        dtype = min(gradient.dtype, parameters[name].dtype, key=lambda dtype: dtype.itemsize)
+        measured[name] = meter.start(name, hosts[name], dtype)
         meter.check_entries(measured[name], meter.sample(measured[name]))
         meter.check_directions(measured[name])
     findings = diagnose(measured, differences.point, sizes)
     faults |= {name: finding.line for name, finding in findings.items()}
     faults |= {name: _undecided(m) for name, m in measured.items() if m.status == "undecided"}
-    if measured and not any(m.moves for m in measured.values()):
+    if any(m.status == "unread" for m in measured.values()) and not any(m.moves for m in measured.values()):
         faults = {
             "loss": "the loss does not read its parameters: it is the same to the bit whatever they are; it must "
             "compute with the arrays it is given"
+        }
+    if not differences.repeats():
+        faults = {
+            "loss": "the loss is not deterministic: after some calls it gives another value at the same parameters"
         }
     faults = {name: faults[name] for name in [*parameters, *faults] if name in faults}
     changed = [

@@ -8,10 +8,13 @@ Along a direction v, with f(s) = loss(θ + s v),
 
 where ε_f is the noise of the loss itself.  It is measured, not assumed, so that a loss in float32 is recognised: the
 k-th difference of f over tiny equal steps holds nothing but noise, ε_f² = (k!)²/(2k)! · mean of its squares.  As
-rounding falls with s and the rest of the expansion grows with s⁴, the step is ε^(1/5); where one step cannot tell,
-others are tried and that with the smallest error counts.
+rounding falls with s and the rest of the expansion grows with s⁴, the step is (ε_f / variation of f)^(1/5); where one
+step cannot tell, others are tried and that with the smallest error counts.
 
-A kink at the point itself shows in S(s) = f(s) - 2 f(0) + f(-s): it falls with s² where f is smooth, with s at a kink.
+Where f has kinks near the point, as nets of many ReLUs have, |R(s) - D(s/2)| may be small by chance.  So before a
+derivative is believed that is not the expected one, it is taken again at the smallest step at which rounding lets it be
+told from that, s = 40 ε_f / |difference|: kinks further away than s no longer count.  There f(s) - 2 f(0) + f(-s) shows
+a kink at the point itself: beside it, the derivatives to either side differ as much at s as at 8 s.
 
 Sources: Richardson, Phil. Trans. A 210 (1911); Moré and Wild, "Estimating computational noise", SIAM J. Sci. Comput.
 33 (2011).
@@ -29,6 +32,8 @@ from convlstm.gradcheck.arrays import Array, Host, like, to_host
 
 Loss = Callable[[dict[str, Array]], float]
 EPSILON = float(np.finfo(np.float64).eps)
+SINGLE = float(np.finfo(np.float32).eps)
+HALF = float(np.finfo(np.float16).eps)
 
 
 class LossFault(Exception):
@@ -39,7 +44,7 @@ class Derivative(NamedTuple):
     """A directional derivative."""
 
     value: float
-    error: float  # estimated; infinite where the loss is not finite beside the point
+    error: float  # estimated; infinite where the loss is not finite beside the point, or not smooth near it
     kink: tuple[float, float] | None = None  # derivatives to either side where the loss has a kink at this very point
     moves: bool = True  # whether the loss changed at all
 
@@ -51,6 +56,8 @@ class Differences:
         point: the parameters, float64 on the host.
         value: the loss there.
         noise: ε_f, the standard deviation of the loss's rounding.
+        variation: how much the loss changes per unit step, over random directions of all parameters.
+        precision: of the arithmetic that the loss seems to be computed in: eps of float64, float32 or float16.
         remarks: what a reader should know about the loss.
         evaluations: how often the loss was called.
     """
@@ -69,21 +76,25 @@ class Differences:
         self.point = {name: to_host(array) for name, array in parameters.items()}
         self.remarks: list[str] = []
         self.evaluations = 0
+        self._returned = EPSILON  # precision of the numbers that the loss returns
         self._dtypes = self._choose_dtypes()
         self._base = {name: self._array(name, host) for name, host in self.point.items()}
         self.value = self._evaluate({})
-        self._check_repeats()
-        self.noise = min(self._measure_noise(seed) for seed in (0, 1))
-        if self.relative_noise > 1e-11:
+        spread = self._check_repeats()
+        self.variation = self._measure_variation()
+        self.noise = max(min(self._measure_noise(seed) for seed in (0, 1)), spread)
+        self.precision = self._classify()
+        if self.precision > EPSILON:
+            size = self.noise / (abs(self.value) or 1.0)
             self.remarks.append(
-                f"the loss is rounded to about {self.relative_noise:.0e} of its value, as float32 arithmetic does: "
-                "steps are larger and the check is coarser"
+                f"the loss is rounded to about {size:.0e} of its value, as float32 arithmetic does: steps are larger "
+                "and the check is coarser"
             )
 
     @property
     def relative_noise(self) -> float:
-        """ε_f relative to the loss, never below float64's."""
-        return max(self.noise / max(abs(self.value), 1e-300), EPSILON)
+        """ε_f relative to the variation of the loss, never below float64's."""
+        return max(self.noise / (self.variation or 1.0), EPSILON)
 
     @property
     def step(self) -> float:
@@ -114,50 +125,100 @@ class Differences:
 
         floor = 40 * self.noise / self.step  # an error that no step betters much
         s = float(np.clip(self.relative_noise ** (1 / 3), 1e-5, 1e-2))
-        plain = Derivative((f(s) - f(-s)) / (2 * s), 4 * self.noise / s)
+        plain = self._plain(f, s)
         if plain.value != 0 and met(plain):  # of 0, more steps tell whether the loss moves at all
             return plain
         best = self._derivative(f, self.step)
-        for factor in (1 / 4, 1 / 16, 1 / 64, 1 / 256, 1 / 4096, 4):
+        for factor in (1 / 4, 1 / 16, 1 / 64, 1 / 256, 1 / 4096, 1 / 65536, 4):
             if met(best) or best.error <= 0.05 * abs(expected - best.value) or not best.moves:
                 break
             best = min(best, self._derivative(f, self.step * factor), key=lambda derivative: derivative.error)
+        if best.moves and abs(expected - best.value) > tolerance + best.error:
+            return self._confirmed(f, best, expected, tolerance)
         return best
 
     def moves(self, name: str) -> bool:
-        """Return whether the loss reads this parameter, by moving all of it, far."""
+        """Return whether the loss reads this parameter, by moving all of it, a little and far."""
         v = np.random.default_rng(1).standard_normal(self.point[name].shape)
-        return any(
-            self._evaluate({name: self.point[name] + s * (1 + abs(self.point[name])) * v}) != self.value
-            for s in (0.1, -0.3)
-        )
+        with np.errstate(all="ignore"):
+            far = (1 + abs(self.point[name])) * v
+            return any(self._evaluate({name: self.point[name] + s * far}) != self.value for s in (1e-3, 0.1, -0.3))
+
+    def repeats(self) -> bool:
+        """Return whether the loss still gives at the point what it gave first, but for rounding."""
+        return abs(self._evaluate({}) - self.value) <= 8 * EPSILON * abs(self.value)
+
+    def _plain(self, f: Callable[[float], float], s: float) -> Derivative:
+        ahead, behind = f(s), f(-s)
+        if not (math.isfinite(ahead) and math.isfinite(behind)):
+            return Derivative(0.0, math.inf)
+        return Derivative((ahead - behind) / (2 * s), self._rounding(s, ahead, behind))
 
     def _derivative(self, f: Callable[[float], float], s: float) -> Derivative:
-        ahead, behind, half_ahead, half_behind = f(s), f(-s), f(s / 2), f(-s / 2)
+        """R(s), and its error."""
+        ahead, behind, half_ahead, half_behind = values = f(s), f(-s), f(s / 2), f(-s / 2)
         if ahead == behind == half_ahead == half_behind == self.value:
             return Derivative(0.0, 4 * self.noise / s, moves=False)
-        if not all(map(math.isfinite, (ahead, behind, half_ahead, half_behind))):
+        if not all(map(math.isfinite, values)):
             return Derivative(0.0, math.inf)
         D, D_half = (ahead - behind) / (2 * s), (half_ahead - half_behind) / s
         R = (4 * D_half - D) / 3
-        bend, half_bend = ahead - 2 * self.value + behind, half_ahead - 2 * self.value + half_behind
-        bent = abs(half_bend) > max(0.35 * abs(bend), 100 * self.noise)
-        return Derivative(R, abs(R - D_half) + 4 * self.noise / s, self._kink(f, s, bend) if bent else None)
+        return Derivative(R, abs(R - D_half) + self._rounding(s, ahead, behind))
 
-    def _kink(self, f: Callable[[float], float], s: float, bend: float) -> tuple[float, float] | None:
-        """Return the derivatives to either side if S falls with s and not with s²: by 1/16, not 1/256."""
-        s = s / 16
-        ahead, behind = f(s), f(-s)
-        if abs(ahead - 2 * self.value + behind) <= max(abs(bend) / 32, 20 * self.noise):
-            return None
-        slopes = ((self.value - behind) / s, (ahead - self.value) / s)
-        return min(slopes), max(slopes)
+    def _confirmed(
+        self, f: Callable[[float], float], found: Derivative, expected: float, tolerance: float
+    ) -> Derivative:
+        """Return `found` if it is the same at a far smaller step, or what is seen there."""
+        s = max(40 * self.noise / abs(expected - found.value), 1e-9)
+        if s > self.step / 16:
+            return found  # rounding leaves no smaller step
+        seen = self._beside(f, s, tolerance)
+        if seen.kink is not None or abs(expected - seen.value) <= tolerance + seen.error:
+            return seen
+        if self.precision == EPSILON and self.noise > 4 * EPSILON * abs(self.value):
+            # Kinks near the point may have been taken for noise, which is then smaller than measured.
+            for smaller in (s / 16, s / 256, s / 4096):
+                near = self._plain(f, max(smaller, 1e-9))._replace(error=4 * EPSILON * abs(self.value) / smaller)
+                if abs(expected - near.value) <= tolerance + near.error:
+                    return near
+        if abs(seen.value - found.value) > 0.2 * abs(expected - seen.value) + seen.error:
+            return seen._replace(error=math.inf)  # kinks lie so near that no step is free of them
+        return found
+
+    def _beside(self, f: Callable[[float], float], s: float, tolerance: float) -> Derivative:
+        """D(s) at a small step, and whether a kink at the point itself shows there."""
+        ahead, behind, far_ahead, far_behind = values = f(s), f(-s), f(8 * s), f(-8 * s)
+        if not all(map(math.isfinite, values)):
+            return Derivative(0.0, math.inf)
+        left, right = (self.value - behind) / s, (ahead - self.value) / s
+        far_gap = abs(far_ahead - 2 * self.value + far_behind) / (8 * s)
+        error = self._rounding(s, ahead, behind)
+        bent = abs(right - left) > max(0.5 * far_gap, 4 * error, tolerance)
+        return Derivative((left + right) / 2, error, (min(left, right), max(left, right)) if bent else None)
+
+    def _rounding(self, s: float, ahead: float, behind: float) -> float:
+        """Return what rounding does to a central difference at step s, and to any derivative at this point.
+
+        The loss may be larger beside the point than at it; and a derivative is that of a point ε away as well as this
+        one's, which is f″ ε away from it.
+        """
+        noise = max(self.noise, EPSILON / 4 * max(abs(ahead), abs(behind)))
+        return 4 * noise / s + 10 * EPSILON * abs(ahead - 2 * self.value + behind) / s**2
 
     def _evaluate(self, moved: Mapping[str, Host]) -> float:
         self.evaluations += 1
         arrays = {name: self._array(name, moved[name]) if name in moved else a for name, a in self._base.items()}
         with np.errstate(all="ignore"):  # beside the point a loss may overflow; that is said, not warned of
-            return _number(self._loss(arrays))
+            try:
+                returned = self._loss(arrays)
+            except Exception:
+                if moved:  # beside the point it may leave what the loss is defined for
+                    return math.nan
+                raise
+        dtype = getattr(returned, "dtype", np.dtype(np.float64))
+        if np.dtype(dtype).kind == "f":
+            self._returned = max(self._returned, float(np.finfo(dtype).eps))
+        return _number(returned)
 
     def _array(self, name: str, host: Host) -> Array:
         return like(self._models[name], host, self._dtypes[name])
@@ -178,41 +239,85 @@ class Differences:
             return given
         return doubles
 
-    def _check_repeats(self) -> None:
+    def _check_repeats(self) -> float:
+        """Return how far calls at the same parameters differ, by rounding alone."""
         if not math.isfinite(self.value):
             raise LossFault(
                 f"the loss is {self.value} at these parameters: nothing can be compared before it is finite"
             )
         for name, array in self._base.items():
-            if not np.array_equal(to_host(array), self._rounded(name)):
+            rounded = self.point[name].astype(self._dtypes[name]).astype(np.float64)
+            if not np.array_equal(to_host(array), rounded, equal_nan=True):
                 raise LossFault(
                     f"the loss changes parameters[{name!r}], which it was given: it must compute, not update"
                 )
         values = [self.value, *(self._evaluate({}) for _ in range(3))]
-        if len(set(values)) > 1:
+        spread = max(values) - min(values)
+        if spread > 8 * EPSILON * abs(self.value) or any(map(math.isnan, values)):
             raise LossFault(
                 f"the loss is not deterministic: the same parameters give {min(values)!r} and {max(values)!r} "
                 "(dropout, a generator, state kept between calls, uninitialised memory?)"
             )
+        return spread
 
-    def _rounded(self, name: str) -> Host:
-        return self.point[name].astype(self._dtypes[name]).astype(np.float64)
+    def _direction(self, seed: int) -> dict[str, Host]:
+        """Return random signs, as long as one entry of order 1 would be, over all parameters."""
+        rng = np.random.default_rng(seed)
+        count = max(1, sum(host.size for host in self.point.values()))
+        return {name: rng.choice([-1.0, 1.0], size=host.shape) / math.sqrt(count) for name, host in self.point.items()}
+
+    def _measure_variation(self) -> float:
+        found = 0.0
+        for seed in (2, 3):
+            v = self._direction(seed)
+            for s in (1e-3, -1e-3):
+                value = self._evaluate({name: self.point[name] + s * v[name] for name in v})
+                if math.isfinite(value):
+                    found = max(found, abs(value - self.value) / abs(s))
+        return found
 
     def _measure_noise(self, seed: int) -> float:
-        """Return ε_f from differences of orders 3 … 6 over nine points beside the parameters, not across them."""
+        """Return ε_f from differences of orders 3 … 6 over nine points beside the parameters, not across them.
+
+        Where most neighbouring values are the same, the loss is rounded to coarser numbers than the spacing shows.
+        """
+        least = EPSILON * abs(self.value) / 4
         rng = np.random.default_rng(seed)
-        tiny = {name: 1e-6 * (np.sqrt(np.mean(host**2)) or 1.0) for name, host in self.point.items() if host.size}
-        signs = {name: rng.choice([-1.0, 1.0], size=self.point[name].shape) for name in tiny}
-        values = np.array(
-            [self._evaluate({n: self.point[n] + k * tiny[n] * signs[n] for n in tiny}) for k in range(1, 10)]
-        )
-        if not np.isfinite(values).all():
-            return EPSILON * abs(self.value)
+        signs = {name: rng.choice([-1.0, 1.0], size=host.shape) for name, host in self.point.items()}
+        sizes = {name: _sizes(host) for name, host in self.point.items()}
+        for spacing in (1e-6, 3e-5, 1e-3):
+            with np.errstate(all="ignore"):
+                values = np.array(
+                    [
+                        self._evaluate({n: self.point[n] + k * spacing * sizes[n] * signs[n] for n in signs})
+                        for k in range(1, 10)
+                    ]
+                )
+            if not np.isfinite(values).all():
+                return least
+            if 2 * np.count_nonzero(np.diff(values)) > len(values):
+                break
+        else:
+            return max(least, self._returned / 4 * abs(self.value))
         estimates = []
         for k in range(3, 7):
             scale = math.factorial(k) ** 2 / math.factorial(2 * k)
             estimates.append(math.sqrt(scale * float(np.mean(np.diff(values, k) ** 2))))
-        return max(min(estimates), EPSILON * abs(self.value) / 4)
+        return max(min(estimates), least, self._returned / 8 * abs(self.value))
+
+    def _classify(self) -> float:
+        """Return the precision that the loss seems to be computed in."""
+        size = max(abs(self.value), self.variation)
+        if self._returned > SINGLE or self.noise > 1e-5 * size > 0:
+            return HALF
+        return SINGLE if self._returned > EPSILON or self.noise > 1e-10 * size > 0 else EPSILON
+
+
+def _sizes(host: Host) -> Host:
+    """Return the size of each entry of a parameter; of those that are zero, what is usual for the others, or 1."""
+    size = abs(host)
+    usual = size[(size > 0) & np.isfinite(size)]
+    return np.where(size > 0, size, np.median(usual) if usual.size else 1.0)
 
 
 def _number(value: object) -> float:
@@ -222,10 +327,8 @@ def _number(value: object) -> float:
         TypeError: it is no single real number.
     """
     shape = getattr(value, "shape", ())
-    if isinstance(value, (complex, str)) or value is None or math.prod(shape) != 1:
-        given = f"an array of shape {shape}" if shape else repr(value)
+    kind = getattr(getattr(value, "dtype", None), "kind", "f" if isinstance(value, (int, float)) else "")
+    if isinstance(value, bool) or kind not in ("f", "i", "u") or not isinstance(shape, tuple) or math.prod(shape) != 1:
+        given = f"an array of shape {shape}" if shape else f"{type(value).__name__} {str(value)[:40]!r}"
         raise TypeError(f"loss must return one number; got {given}")
-    try:
-        return float(value.item() if shape else value)  # type: ignore[attr-defined, arg-type]
-    except (TypeError, ValueError):
-        raise TypeError(f"loss must return one number; got {type(value).__name__}") from None
+    return float(value.item() if hasattr(value, "item") else value)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ def name_factor(k: float, sizes: Mapping[str, int]) -> str:
     """Return the meaning of a = k n, where `sizes` may say how many samples N, time steps T, … there are."""
     if math.isclose(k, -1, rel_tol=1e-4):
         return "wrong sign: exactly minus the right gradient"
-    text = f"constant factor {k:.4g}{_as_fraction(abs(k))}"
+    text = f"constant factor {k:.4g}{_as_fraction(abs(k))}" if abs(k - 1) > 1e-3 else f"constant factor 1 + {k - 1:.2g}"
     if k < 0:
         text = f"wrong sign and {text}"
     meanings = list(_size_meanings(abs(k), sizes)) or list(_usual_meanings(k))
@@ -38,15 +38,15 @@ def _usual_meanings(k: float) -> Iterator[str]:
     elif math.isclose(size, 0.5, rel_tol=1e-4):
         yield "(½x²)′ = x where the loss has x²"
         yield "a mean over 2"
+    elif _as_fraction(size):
+        if _is_learning_rate(size):
+            yield f"a learning rate: this is the update η·gradient with η = {size:.3g}, not the gradient"
+        yield f"a mean over {round(1 / size)} (samples, time steps, pixels: 1/N, 1/T) where the loss is a sum"
     elif _is_learning_rate(size):
         yield f"a learning rate: this is the update η·gradient with η = {size:.3g}, not the gradient"
-    elif _as_fraction(size):
-        yield f"a mean over {round(1 / size)} (samples, time steps, pixels: 1/N, 1/T) where the loss is a sum"
     elif size > 1 and math.isclose(size, round(size), rel_tol=1e-4):
         yield f"a sum over {round(size)} (samples N, time steps T, pixels) where the loss is a mean"
         yield f"accumulated {round(size)} times"
-    elif size < 1:
-        yield "the gradient was scaled, as clipping by norm does, before it was compared"
 
 
 def _is_learning_rate(k: float) -> bool:

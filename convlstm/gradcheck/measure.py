@@ -1,8 +1,9 @@
 """One parameter's gradient beside numerical derivatives: which entries are right, which wrong, which cannot be told.
 
 An entry is right where |a - n| ≤ tolerance + the numerical error, and wrong only where the difference is several times
-that.  The tolerance follows the precision of what was given: 1e-6 of the entry for float64, more where the gradient
-holds nothing but float32 numbers or the loss is rounded like one.
+that.  The tolerance follows the precision of what was given: 1e-6 of the entry for float64, 4e-4 where the gradient
+holds nothing but float32 numbers or the loss is rounded like one.  What is below the rounding of the largest gradient
+of all, or moves the loss by less than its own rounding, counts as zero.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convlstm.gradcheck.arrays import Host
-from convlstm.gradcheck.differences import Derivative, Differences
+from convlstm.gradcheck.differences import EPSILON, Derivative, Differences
 
 Status = Literal["right", "wrong", "undecided", "kink", "unread"]
 FULL = 128  # entries; up to so many, all of a parameter are checked
@@ -29,7 +30,8 @@ class Measured:
 
     name: str
     analytic: Host  # as it was given, the parameter's shape
-    rtol: float
+    precision: float  # eps of the numbers it holds
+    loss_precision: float  # eps of the arithmetic in the loss that it is compared with
     moves: bool = True  # whether the loss reads the parameter at all
     flat: list[int] = field(default_factory=list)  # entries checked, in the order of C
     numeric: list[float] = field(default_factory=list)
@@ -51,6 +53,11 @@ class Measured:
         keep = [k for k, status in enumerate(self.statuses) if status in ("right", "wrong")]
         return sorted(keep, key=self.flat.__getitem__)
 
+    @property
+    def rtol(self) -> float:
+        """The tolerance, relative to an entry."""
+        return min(max(1e-6, 3e3 * self.precision, 2e4 * self.loss_precision * (self.loss_precision > EPSILON)), 0.1)
+
     def count(self, status: Status) -> int:
         """Return how many entries have this status."""
         return self.statuses.count(status)
@@ -59,7 +66,7 @@ class Measured:
     def status(self) -> Status:
         """The verdict on the parameter."""
         if not self.moves:
-            return "unread" if self.analytic.any() else "right"
+            return "unread" if self.differs else "right"
         if self.differs:
             return "wrong"
         return "right" if 2 * (self.count("right") + self.count("kink")) >= len(self.flat) else "undecided"
@@ -97,8 +104,8 @@ class Meter:
 
     def start(self, name: str, analytic: Host, dtype: npt.DTypeLike) -> Measured:
         """Return an empty record of one parameter, whose gradient was given in `dtype`."""
-        digits = max(_precision(analytic, dtype), self.differences.relative_noise)
-        return Measured(name, analytic, rtol=min(max(1e-6, 3e3 * digits), 0.05), moves=self.differences.moves(name))
+        precision, of_loss = _precision(analytic, dtype), self.differences.precision
+        return Measured(name, analytic, max(precision, of_loss), of_loss, moves=self.differences.moves(name))
 
     def sample(self, measured: Measured) -> list[int]:
         """Return which entries to check: all of few, else the largest ones and some at random, the same each time."""
@@ -118,7 +125,11 @@ class Meter:
             self._progress(f"{measured.name}: {len(measured.flat)} entries checked")
             a = float(measured.analytic.flat[index])
             largest = float(abs(measured.analytic).max())
-            tolerance = measured.rtol * (abs(a) + 0.01 * largest)
+            unit = max(1.0, abs(float(self.differences.point[measured.name].flat[index])))
+            tolerance = measured.rtol * abs(a) + self._floor(measured, largest)
+            negligible = 100 * max(measured.precision * self._global, self.differences.noise / unit)
+            if abs(a) <= negligible:
+                tolerance += negligible
             found = self.differences.entry(measured.name, index, a, tolerance)
             scale = max(largest, abs(found.value), 1e-6 * self._global)
             measured.flat.append(index)
@@ -131,22 +142,32 @@ class Meter:
         size = measured.analytic.size
         few = len(measured.flat) == size
         for k in range(1 if few else DIRECTIONS):
-            signs = np.random.default_rng((self._seed, k)).choice([-1.0, 1.0], size=measured.analytic.shape)
-            status, error = self._along(measured, signs / np.sqrt(max(size, 1)))
+            v = np.random.default_rng((self._seed, k)).standard_normal(measured.analytic.shape)
+            status, error = self._along(measured, v / np.sqrt(max(size, 1)))
             if status == "right":
                 measured.direction_error = max(measured.direction_error, error)
             elif status == "wrong" and not few:
                 measured.direction, measured.direction_error = "wrong", max(measured.direction_error, error)
                 if not measured.count("wrong"):
-                    self._find(measured, signs)
+                    self._find(measured, v)
 
     def _along(self, measured: Measured, v: Host) -> tuple[Status, float]:
         terms = v * measured.analytic
         a, size = float(terms.sum()), float(np.sqrt((terms**2).sum()))
         scale = max(size, 1e-6 * self._global)
-        tolerance = measured.rtol * scale
+        tolerance = measured.rtol * size + self._floor(measured, size)
+        if abs(measured.analytic).max(initial=0) <= 100 * max(
+            measured.precision * self._global, self.differences.noise
+        ):
+            tolerance += 100 * max(measured.precision * self._global, self.differences.noise)
         found = self.differences.along(measured.name, v, a, tolerance)
         return _verdict(a, found, tolerance, scale), abs(a - found.value) / scale if scale else 0.0
+
+    def _floor(self, measured: Measured, largest: float) -> float:
+        """Return the difference that rounding makes in a gradient whose largest entry this is, beside the others."""
+        coarse = measured.loss_precision > EPSILON  # numerical derivatives of such a loss hold three digits
+        own = max(1e-4 * measured.rtol, 10 * measured.precision, 1e4 * measured.loss_precision * coarse) * largest
+        return max(own, measured.precision * self._global)
 
     def _find(self, measured: Measured, signs: Host) -> None:
         """Halve the set of entries towards a wrong one; check it and the lines through it along each axis."""
@@ -167,7 +188,7 @@ class Meter:
 
 def _verdict(a: float, found: Derivative, tolerance: float, scale: float) -> Status:
     difference = abs(a - found.value)
-    if not found.moves and a == 0:
+    if not found.moves and abs(a) <= tolerance:
         return "right"
     if difference <= tolerance + found.error:
         return "right" if found.error <= max(0.01 * scale, tolerance) else "undecided"
@@ -185,6 +206,7 @@ def _precision(analytic: Host, dtype: npt.DTypeLike) -> float:
     """
     with np.errstate(over="ignore"):
         single, half = (analytic.astype(np.float32) == analytic), (analytic.astype(np.float16) == analytic)
-    if np.dtype(dtype) == np.float64 and single.all() and 2 * (~half).sum() > np.count_nonzero(analytic):
+    whole = np.array_equal(analytic, np.round(analytic))  # whole numbers are float32's too
+    if np.dtype(dtype) == np.float64 and single.all() and 2 * (~half).sum() > np.count_nonzero(analytic) and not whole:
         return float(np.finfo(np.float32).eps)
     return float(np.finfo(np.dtype(dtype)).eps)

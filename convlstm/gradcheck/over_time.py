@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from convlstm.gradcheck.arrays import Array, Host, like, to_host
-from convlstm.gradcheck.check import Examined, Gradients, examine
+from convlstm.gradcheck.check import Examined, Gradients, check_problem, check_sizes, examine
 from convlstm.gradcheck.differences import Loss
 from convlstm.gradcheck.lengths import explain
 from convlstm.gradcheck.progress import reported
@@ -38,26 +39,25 @@ def check_gradients_over_time(
     """
     if not callable(problem):
         raise TypeError(f"problem must be a function of the length T; got {type(problem).__name__}")
-    lengths = tuple(lengths)
-    if not lengths or any(isinstance(T, bool) or not isinstance(T, int) or T < 1 for T in lengths):
-        raise ValueError(f"lengths must be whole numbers ≥ 1; got {lengths}")
-    if list(lengths) != sorted(set(lengths)):
-        raise ValueError(f"lengths must increase; got {lengths}")
+    try:
+        chosen = tuple(operator.index(T) for T in lengths)
+    except TypeError:
+        raise TypeError(f"lengths must be whole numbers ≥ 1; got {lengths!r}") from None
+    if not chosen or chosen[0] < 1 or list(chosen) != sorted(set(chosen)):
+        raise ValueError(f"lengths must be whole numbers ≥ 1 that increase; got {lengths!r}")
+    sizes = check_sizes(sizes)
     examined: dict[int, Examined] = {}
     with reported(progress) as tell:
-        for T in lengths:
+        for T in chosen:
             returned: Any = problem(T)  # whatever it returns
-            if not isinstance(returned, tuple) or len(returned) != 3:
-                given = type(returned).__name__
-                raise TypeError(f"problem({T}) must return (loss, parameters, gradients); got {given}")
-            loss, parameters, gradients = returned
+            loss, parameters, gradients = check_problem(f"problem({T})", returned)
 
             def say(text: str, T: int = T) -> None:
                 tell(f"T = {T}, {text}")
 
-            examined[T] = examine(loss, parameters, gradients, {**(sizes or {}), "T": T}, seed, say)
+            examined[T] = examine(loss, parameters, gradients, {**sizes, "T": T}, seed, say)
         faults, summary = explain(examined, lambda kind, T: _right_when_symmetric(problem, kind, T, seed, tell))
-    remarks = examined[lengths[-1]].report.remarks  # shorter ones also say that h₀ = 0 is not read
+    remarks = examined[chosen[-1]].report.remarks  # shorter ones also say that h₀ = 0 is not read
     return LengthsReport({T: seen.report for T, seen in examined.items()}, faults, summary, remarks)
 
 
@@ -79,9 +79,12 @@ def _right_when_symmetric(
 
 
 def symmetrised(a: Host, kind: str) -> Host:
-    """Return the mean of a and a turned: kernels (…, K, K) rotated, each square block of a matrix transposed."""
+    """Return the mean of a and a turned: kernels (D, C, K, K) or (K, K, C, D) rotated, square blocks transposed."""
     if kind == "rotated":
-        return (a + a[..., ::-1, ::-1]) / 2 if a.ndim == 4 else a
+        if a.ndim != 4:
+            return a
+        taps_first = a.shape[0] == a.shape[1] and a.shape[0] * a.shape[1] < a.shape[2] * a.shape[3]
+        return (a + (a[::-1, ::-1] if taps_first else a[..., ::-1, ::-1])) / 2
     if a.ndim != 2:
         return a
     if a.shape[0] < a.shape[1]:

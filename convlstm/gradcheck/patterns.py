@@ -32,7 +32,8 @@ class Evidence:
     parameter: Host  # the parameter itself
     flat: npt.NDArray[np.intp]  # which entries n is known of
     n: Host
-    errors: Host  # of n, including what rounding does to a
+    errors: Host  # of n
+    rtol: float  # how far rounding may take a from what its formula gives
     wrong: npt.NDArray[np.bool_]
     sizes: Mapping[str, int]
 
@@ -48,8 +49,11 @@ class Evidence:
         return np.asarray(abs(self.n) > np.maximum(1e-3 * abs(self.n).max(initial=0), 20 * self.errors))
 
     def explained_by(self, values: Host) -> bool:
-        """Whether these values are n, within its errors."""
-        return bool((abs(values - self.n) <= 1e-3 * abs(self.n) + 1e-5 * abs(self.n).max() + 5 * self.errors).all())
+        """Whether these values are n, within its errors and far better than a is."""
+        size = abs(self.n).max(initial=0)
+        close = (1e-3 + 3 * self.rtol) * abs(self.n) + (1e-5 + self.rtol) * size
+        wrong = abs(self.a - self.n).max(initial=0)
+        return bool((abs(values - self.n) <= np.minimum(close, 0.05 * wrong) + 5 * self.errors).all())
 
     def only(self, keep: npt.NDArray[np.bool_]) -> Evidence:
         """Return the evidence on some of the known entries."""
@@ -59,8 +63,7 @@ class Evidence:
 def evidence(measured: Measured, parameter: Host, sizes: Mapping[str, int]) -> Evidence:
     """Return what the patterns look at."""
     flat, n, errors = measured.known()
-    rounding = measured.rtol * abs(measured.analytic.flat[flat])
-    return Evidence(measured.analytic, parameter, flat, n, errors + rounding, measured.wrong(), sizes)
+    return Evidence(measured.analytic, parameter, flat, n, errors, measured.rtol, measured.wrong(), sizes)
 
 
 class Finding(NamedTuple):
@@ -95,7 +98,7 @@ def not_zero(e: Evidence) -> str | None:
 def factor(e: Evidence) -> str | None:
     """a = k n."""
     k = fit(e, e.a)
-    return None if k is None or not_distinct(k) else name_factor(k, e.sizes)
+    return None if k is None else name_factor(k, e.sizes)
 
 
 def fit(e: Evidence, a: Host) -> float | None:
@@ -110,15 +113,12 @@ def fit(e: Evidence, a: Host) -> float | None:
     return k if tells >= ENOUGH or any(math.isclose(k, known, rel_tol=1e-4) for known in (1, -1, 2, 0.5)) else None
 
 
-def not_distinct(k: float) -> bool:
-    """Return whether a factor is 1 for all that can be told."""
-    return math.isclose(k, 1, rel_tol=1e-4)
-
-
 def one_number(e: Evidence) -> str | None:
     """All of a is one number."""
     if e.analytic.size < ENOUGH or np.ptp(e.analytic) > 1e-12 * abs(e.analytic).max():
         return None
+    if e.analytic.ndim == 1:
+        return "every entry is the same number: it was summed over all axes, that of the units too"
     return (
         "every entry is the same number: a scalar was added to all of it, as np.dot of two vectors gives; the outer "
         "product, np.outer, belongs there"
@@ -146,7 +146,7 @@ def rearranged(e: Evidence) -> str | None:
             continue  # this one moves nothing that could be told
         k = fit(e, values)
         if k is not None and e.tells.sum() >= ENOUGH:
-            return description if not_distinct(k) else f"{description}; and {name_factor(k, e.sizes)}"
+            return description if math.isclose(k, 1, rel_tol=1e-3) else f"{description}; and {name_factor(k, e.sizes)}"
     return None
 
 
@@ -168,45 +168,60 @@ def rearrangements(a: Host) -> Iterator[tuple[str, Host]]:
         blocks = a.reshape(-1, shape[1], *shape[1:]).swapaxes(1, 2)
         within = "" if shape[0] == shape[1] else " within each gate"
         yield f"input and output channels are swapped{within}", blocks.reshape(shape)
+    if a.ndim == 4 and shape[3] % shape[2] == 0 and shape[2] > 1:
+        blocks = a.reshape(*shape[:3], -1, shape[2]).swapaxes(2, 4)
+        yield "input and output channels are swapped within each gate", blocks.reshape(shape)
     yield from gate_orders(a)
     for axis in range(a.ndim):
         for by in (1, -1):
             yield f"shifted by one along axis {axis}", np.roll(a, by, axis)
 
 
+def gate_axes(shape: tuple[int, ...], gates: int) -> list[int]:
+    """Return the axes along which so many gates may be stacked, several units each."""
+    axes = [0] if len(shape) != 2 else [0, 1]
+    if len(shape) > 2:
+        axes.append(len(shape) - 1)  # Keras's kernels (K, K, C, 4C)
+    return [axis for axis in axes if shape[axis] % gates == 0 and shape[axis] >= 2 * gates]
+
+
 def gate_orders(a: Host) -> Iterator[tuple[str, Host]]:
     """Yield a with the gates' blocks in every other order, along each axis that could hold them."""
-    for axis, gates in itertools.product(range(min(a.ndim, 2)), (4, 3, 2)):
-        if a.shape[axis] % gates or a.shape[axis] == gates == 2:
-            continue
-        blocks = np.split(a, gates, axis)
-        for order in itertools.permutations(range(gates)):
-            moved = [place for place, block in enumerate(order) if place != block]
-            if not moved:
-                continue
-            names = " and ".join(str(place + 1) for place in moved)
-            verb = "swapped" if len(moved) == 2 else "in another order"
-            yield (
-                f"gates {verb}: blocks {names} of {gates} along axis {axis} stand in each other's place",
-                np.concatenate([blocks[block] for block in order], axis),
-            )
+    for gates in (4, 3, 2):
+        for axis in gate_axes(a.shape, gates):
+            blocks = np.split(a, gates, axis)
+            for order in itertools.permutations(range(gates)):
+                moved = [place for place, block in enumerate(order) if place != block]
+                if not moved:
+                    continue
+                names = " and ".join(str(place + 1) for place in moved)
+                verb = "swapped" if len(moved) == 2 else "in another order"
+                yield (
+                    f"gates {verb}: blocks {names} of {gates} along axis {axis} stand in each other's place",
+                    np.concatenate([blocks[block] for block in order], axis),
+                )
 
 
 def in_one_block(e: Evidence) -> str | None:
-    """Only some of the gates' blocks are wrong."""
-    for axis, gates in itertools.product(range(min(e.analytic.ndim, 2)), (4, 3)):
-        if e.analytic.shape[axis] % gates:
-            continue
-        block = block_of(e, axis, gates)
-        bad = sorted({int(b) for b in block[e.wrong]})
-        good = {int(b) for b in block[~e.wrong & e.tells]} - set(bad)
-        if not bad or len(good) + len(bad) < gates or not good:
-            continue
-        within = e.only(np.isin(block, bad))
-        patterns: tuple[Callable[[Evidence], str | None], ...] = (zero, factor, not_zero, by_row)
-        pattern = next(filter(None, (p(within) for p in patterns)), None)
-        which = f"only gate {' and '.join(str(b + 1) for b in bad)} of {gates} along axis {axis} is wrong"
-        return f"{which}: {pattern or ('the other gates are right; ' + likeness(within))}"
+    """Only some of the gates' blocks are wrong, and those nearly everywhere."""
+    for gates in (4, 3):
+        for axis in gate_axes(e.analytic.shape, gates):
+            block = block_of(e, axis, gates)
+            bad = sorted({int(b) for b in block[e.wrong]})
+            good = {int(b) for b in block[~e.wrong & e.tells]} - set(bad)
+            inside = np.isin(block, bad)
+            if (
+                not bad
+                or len(good) + len(bad) < gates
+                or not good
+                or e.wrong[inside & (e.tells | e.wrong)].mean() < 0.8
+            ):
+                continue
+            within = e.only(inside)
+            patterns: tuple[Callable[[Evidence], str | None], ...] = (zero, factor, not_zero, by_row)
+            pattern = next(filter(None, (p(within) for p in patterns)), None)
+            which = f"only gate {' and '.join(str(b + 1) for b in bad)} of {gates} along axis {axis} is wrong"
+            return f"{which}: {pattern or ('the other gates are right; ' + likeness(within))}"
     return None
 
 
@@ -218,7 +233,7 @@ def block_of(e: Evidence, axis: int, gates: int) -> npt.NDArray[np.intp]:
 
 def by_row(e: Evidence) -> str | None:
     """a = D n with D diagonal: each unit's gradient is off by a factor of its own."""
-    for axis in range(min(e.analytic.ndim, 2)) if e.analytic.ndim >= 2 else ():
+    for axis in sorted({0, e.analytic.ndim - 1}) if e.analytic.ndim >= 2 else ():
         along = np.unravel_index(e.flat, e.analytic.shape)[axis]
         factors: list[float] = []
         for unit in np.unique(along):
@@ -230,9 +245,9 @@ def by_row(e: Evidence) -> str | None:
                 factors = []
                 break
             factors.append(k)
-        off = [k for k in factors if not not_distinct(k)]
+        off = [k for k in factors if abs(k - 1) > 1e-3]
         if len(off) >= max(2, len(factors) / 2) and np.ptp(factors) > 1e-3 * max(map(abs, factors)):
-            return f"each unit is off by a factor of its own: {name_derivative(factors)}"
+            return f"each unit is off by a factor of its own {name_derivative(factors)}"
     return None
 
 
@@ -243,16 +258,18 @@ def name_derivative(factors: list[float]) -> str:
     s(1-s) of s in place of z, σ′(σ(z)): ≥ 0.936;  1-tanh²(t): ≥ 1;  z(1-z): ≤ 1.07;  1-z²: ≤ 1;  none at all: ≥ 4, ≥ 1.
     """
     low, high = min(factors), max(factors)
-    evidence = f"({low:.3g} … {high:.3g})"
     if low >= 4:
-        return f"the derivative of the activation, σ′ = s(1-s), is left out {evidence}"
-    if low >= 0.93:
-        which = "it is taken of the activation a second time, σ′(σ(z)) or 1-tanh²(tanh(z)), or left out"
+        which = "left out, or taken of another function"
+    elif low >= 0.93:
+        which = "left out, or taken of the activation a second time, σ′(σ(z)) or 1-tanh²(tanh(z))"
     elif high <= 1.08:
-        which = "it is taken from z where σ(z) or tanh(z) belongs, z(1-z) or 1-z²"
+        which = "taken from z where σ(z) or tanh(z) belongs, z(1-z) or 1-z²"
     else:
         which = "s(1-s) needs s = σ(z), 1-t² needs t = tanh(z)"
-    return f"the derivative of the activation is taken at the wrong point {evidence}: {which}"
+    return (
+        f"({low:.3g} … {high:.3g}): the derivative of the activation is taken at the wrong point ({which}), or another "
+        "factor of the unit's own, a gate or a scale, is wrong"
+    )
 
 
 def decay(e: Evidence) -> str | None:
@@ -262,7 +279,7 @@ def decay(e: Evidence) -> str | None:
         return None
     excess = e.a - e.n
     weight = float(excess @ theta) / float(theta @ theta)
-    if abs(excess - weight * theta).max() > 1e-3 * abs(excess).max() + 5 * e.errors.max():
+    if not e.explained_by(e.a - weight * theta) or abs(excess).max() < 50 * e.errors.max():
         return None
     return f"it holds {weight:.4g} times the parameter itself: weight decay that the loss does not have"
 

@@ -70,4 +70,8 @@ def describe(error: BaseException) -> str:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     where = "" if trace is None else f" ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})"
-    return f"{type(error).__name__}: {error}{where}"
+    try:
+        said = " ".join(str(error).split())
+    except Exception:  # an exception of theirs that cannot say what it is
+        said = "(no message)"
+    return f"{type(error).__name__}: {said}{where}"

@@ -65,7 +65,7 @@ def clipped(wrong: Mapping[str, Evidence], norms: Mapping[str, float]) -> dict[s
 def same_factor(wrong: Mapping[str, Evidence]) -> dict[str, str]:
     """Find one factor in all wrong gradients, the small ones included that could not tell it alone."""
     factors = [k for e in wrong.values() if (k := fit(e, e.a)) is not None]
-    if len(wrong) < 2 or not factors or not _same(factors) or math.isclose(factors[0], 1, rel_tol=1e-4):
+    if len(wrong) < 2 or not factors or not _same(factors):
         return {}
     if not all(e.tells.any() and e.explained_by(e.a / factors[0]) for e in wrong.values()):
         return {}
@@ -80,7 +80,10 @@ def alone(name: str, shapes: Mapping[str, tuple[int, ...]], right: set[str]) -> 
     if not any(set(shape) & set(shapes[other]) for other in right):
         return ""
     if len(shape) in (1, 3):
-        return "only this gradient is wrong: a bias's is not summed over the batch, the pixels or the time steps; "
+        return (
+            "only this gradient is wrong, so its own line is: not summed over the batch, the pixels or the time steps, "
+            "as a bias's must be, or multiplied by another input than the forward's; "
+        )
     return (
         "only this gradient is wrong, so its own line is: summed over time with = in place of +=, not summed over the "
         "batch or the pixels, multiplied by another input than the forward's, or (an index that occurs twice in one "

@@ -1,0 +1,131 @@
+"""The run directory: whose files are never touched."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from convlstm.run_directory import RUN_FILES, RunDirectoryError, make_run_directory
+
+
+def a_run_in(directory: Path, *more: str) -> Path:
+    directory.mkdir()
+    for name in (*RUN_FILES, *more):
+        (directory / name).write_text(name)
+    return directory
+
+
+def content(directory: Path) -> dict[str, str | None]:
+    return {path.name: path.read_text() if path.is_file() else None for path in directory.iterdir()}
+
+
+def test_a_new_directory_is_made_with_its_parents(tmp_path: Path) -> None:
+    assert make_run_directory(tmp_path / "a" / "b", "digits", overwrite=False) == tmp_path / "a" / "b"
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_an_empty_directory_is_used(tmp_path: Path) -> None:
+    assert make_run_directory(tmp_path, "digits", overwrite=False) == tmp_path
+
+
+def test_without_a_name_the_first_free_number_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [str(make_run_directory(None, name, overwrite=False)) for name in ("digits", "digits", "other")]
+    assert names == [str(Path("runs") / name) for name in ("digits-1", "digits-2", "other-1")]
+    # Numbers are not reused even when told to overwrite: that is about a directory that was named.
+    assert make_run_directory(None, "digits", overwrite=True) == Path("runs/digits-3")
+
+
+def test_a_run_is_never_overwritten_without_being_told(tmp_path: Path) -> None:
+    run = a_run_in(tmp_path / "run")
+    before = content(run)
+    with pytest.raises(RunDirectoryError, match=r"run exists; name another --out, or say --overwrite"):
+        make_run_directory(run, "digits", overwrite=False)
+    assert content(run) == before
+
+
+def test_a_run_is_overwritten_when_told(tmp_path: Path) -> None:
+    run = a_run_in(tmp_path / "run")
+    assert make_run_directory(run, "digits", overwrite=True) == run
+    assert content(run) == {}
+
+
+def test_the_weights_to_start_from_are_never_overwritten(tmp_path: Path) -> None:
+    directory = a_run_in(tmp_path / "run")
+    before = sorted(directory.iterdir())
+    with pytest.raises(RunDirectoryError, match="holds the weights to start from; name another --out"):
+        make_run_directory(directory, "digits", overwrite=True, weights=str(directory / "weights.safetensors"))
+    assert sorted(directory.iterdir()) == before
+
+
+def test_what_a_killed_run_left_half_written_is_part_of_it(tmp_path: Path) -> None:
+    left = (".config.toml.tmp", ".weights.safetensors.0123456789ab.tmp", ".forecast.png.123.tmp")
+    run = a_run_in(tmp_path / "run", *left)
+    make_run_directory(run, "digits", overwrite=True)
+    assert content(run) == {}
+
+
+@pytest.mark.parametrize("stranger", ["notes.txt", ".git", "ledger.jsonl.bak", ".notes.txt.tmp", "config.toml.tmp"])
+def test_a_directory_with_a_strangers_file_is_never_touched(tmp_path: Path, stranger: str) -> None:
+    run = a_run_in(tmp_path / "run", stranger)
+    before = content(run)
+    with pytest.raises(
+        RunDirectoryError, match=f"run holds {stranger}, which is no part of a run; it is left as it is"
+    ):
+        make_run_directory(run, "digits", overwrite=True)
+    assert content(run) == before
+
+
+def test_a_folder_that_is_called_like_a_runs_file_is_never_touched(tmp_path: Path) -> None:
+    run = a_run_in(tmp_path / "run")
+    (run / "scores.json").unlink()
+    a_run_in(run / "scores.json")
+    with pytest.raises(RunDirectoryError, match=r"run holds scores\.json, which is no part of a run"):
+        make_run_directory(run, "digits", overwrite=True)
+    assert set(content(run / "scores.json")) == set(RUN_FILES)
+
+
+def test_a_directory_that_holds_only_somebodys_config_is_never_touched(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("[model]")
+    with pytest.raises(RunDirectoryError, match=r"holds no ledger\.jsonl, so it is no run"):
+        make_run_directory(tmp_path, "digits", overwrite=True)
+    assert content(tmp_path) == {"config.toml": "[model]"}
+
+
+def test_a_link_to_a_run_stays_a_link(tmp_path: Path) -> None:
+    run = a_run_in(tmp_path / "run")
+    (tmp_path / "latest").symlink_to(run)
+    make_run_directory(tmp_path / "latest", "digits", overwrite=True)
+    assert (tmp_path / "latest").is_symlink()
+    assert content(run) == {}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_is_no_directory(tmp_path: Path, overwrite: bool) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for out in (file, file / "run"):
+        with pytest.raises(RunDirectoryError, match=r"^cannot use .*file.* as a run directory: \w+"):
+            make_run_directory(out, "digits", overwrite=overwrite)
+    assert file.read_text() == "mine"
+
+
+def test_a_place_where_nothing_may_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Acted, since no place is closed to root, as whom tests may run."""
+
+    def refuse(path: object, *arguments: object, **named: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(RunDirectoryError, match=r"^cannot use .*run as a run directory: Permission denied$"):
+        make_run_directory(tmp_path / "run", "digits", overwrite=False)
+
+
+def test_runs_may_not_be_a_link_that_leads_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its mkdir says "exists" for ever, as a taken number does once."""
+    monkeypatch.chdir(tmp_path)
+    Path("runs").symlink_to(tmp_path / "unmounted" / "disk")
+    with pytest.raises(RunDirectoryError, match="cannot use runs as a run directory"):
+        make_run_directory(None, "digits", overwrite=False)
