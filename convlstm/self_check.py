@@ -149,16 +149,15 @@ def layer_variant(backend: str, seed: int, **settings: Any) -> Variant:
         dx, (dh, dc), found = layer.backward(cache, u["h"], (u["h_T"], u["c_T"]))
         return {**found, "x": dx, "h₀": dh, "c₀": dc}
 
-    named = ", ".join(f"{key} {value}" for key, value in settings.items())
-    return Variant(f"layer: {named}", loss, parameters, gradients)
+    return Variant(f"layer: {_named(settings)}", loss, parameters, gradients)
 
 
 def model_variant(backend: str, seed: int, loss: Any, context: int | None, **settings: Any) -> Variant:
     """Return a model of two small layers and four frames of which `context` are shown."""
     model = NextFrame(1, (2, 2), dtype="float64", backend=backend, seed=seed, **settings)
     shown = "all shown" if context is None else f"{context} shown"
-    named = "".join(f", {key} {value}" for key, value in settings.items())
-    return _of_model(f"model: loss {loss}, {shown}{named}", model, (2, 4, 1, 4, 4), context, loss, seed)
+    name = f"model: {_named({'loss': loss, **settings})}, {shown}"
+    return _of_model(name, model, (2, 4, 1, 4, 4), context, loss, seed)
 
 
 def configured_variant(config: Config, backend: str) -> Variant:
@@ -171,6 +170,10 @@ def configured_variant(config: Config, backend: str) -> Variant:
     context, horizon = min(config.data.context, FRAMES), min(config.data.horizon, FRAMES)
     shape = (2, context + horizon, 1, config.data.size, config.data.size)
     return _of_model("configured", model, shape, context, config.training.loss, config.training.seed)
+
+
+def _named(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key.removesuffix('_size')} {value}" for key, value in settings.items())
 
 
 def _of_model(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import measure, train_step
+from benchmarks import ledger, measure, train_step
 from convlstm import NextFrame
 
 TINY = train_step.Shape(T=3, N=2, Cin=2, C=3, H=5, W=6, K=3)
@@ -65,3 +65,11 @@ def test_the_table_has_a_row_for_each_shape() -> None:
         "|---|---|---|---|",
         "| tiny | 10.0 (9.0–12.0) | 10.0 (9.0–12.0) | 1.00 |",
     ]
+
+
+def test_the_ledgers_cost_is_its_share_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "PAUSE_S", 0)
+    monkeypatch.setattr(measure, "TURN_S", 0)
+    found = ledger.cost(TINY, 2)
+    step, digest = (found["times"][name]["median_ms"] for name in ("step", "digest"))
+    assert found["share"] == digest / step > 0

@@ -182,7 +182,7 @@ print(float((a @ b)[332, 554]))
          "        print(pool.map(f, [1, 2]))\n", 1),
         ("for k in range(100_000):\n    print(k)\n", 100_000),
         ("import numpy as np\nfrom convlstm.determinism import observe\n"
-         "from convlstm.determinism.observe import observe\nobserve('x', np.ones(3))\nobserve('x', 2.0)\n", 2),
+         "from convlstm.determinism.observation import observe\nobserve('x', np.ones(3))\nobserve('x', 2.0)\n", 2),
         ("import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'print(5)'])\n", 1),
     ],
     ids=["stdout exchanged", "stdout closed", "stdout without flush", "thread", "atexit", "exit", "fork", "spawn",

@@ -177,8 +177,8 @@ class Differences:
             return seen
         if self.precision == EPSILON and self.noise > 4 * EPSILON * abs(self.value):
             # Kinks near the point may have been taken for noise, which is then smaller than measured.
-            for smaller in (s / 16, s / 256, s / 4096):
-                near = self._plain(f, max(smaller, 1e-9))._replace(error=4 * EPSILON * abs(self.value) / smaller)
+            for smaller in (max(s / factor, 1e-9) for factor in (16, 256, 4096)):
+                near = self._plain(f, smaller)._replace(error=4 * EPSILON * abs(self.value) / smaller)
                 if abs(expected - near.value) <= tolerance + near.error:
                     return near
         if abs(seen.value - found.value) > 0.2 * abs(expected - seen.value) + seen.error:
@@ -279,7 +279,8 @@ class Differences:
     def _measure_noise(self, seed: int) -> float:
         """Return ε_f from differences of orders 3 … 6 over nine points beside the parameters, not across them.
 
-        Where most neighbouring values are the same, the loss is rounded to coarser numbers than the spacing shows.
+        Where most neighbouring values are the same, the loss is rounded to coarser numbers than the spacing shows.  If
+        they are at every spacing, nothing but the loss's own digits can tell: are they no more than float32 has?
         """
         least = EPSILON * abs(self.value) / 4
         rng = np.random.default_rng(seed)
@@ -298,7 +299,9 @@ class Differences:
             if 2 * np.count_nonzero(np.diff(values)) > len(values):
                 break
         else:
-            return max(least, self._returned / 4 * abs(self.value))
+            with np.errstate(over="ignore"):
+                digits = SINGLE if float(np.float32(self.value)) == self.value else EPSILON
+            return max(least, max(self._returned, digits) / 4 * abs(self.value))
         estimates = []
         for k in range(3, 7):
             scale = math.factorial(k) ** 2 / math.factorial(2 * k)

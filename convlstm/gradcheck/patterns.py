@@ -131,7 +131,7 @@ def clipped_by_value(e: Evidence) -> str | None:
     at_c = abs(abs(e.a) - c) <= 1e-9 * c
     if at_c.sum() < 2 or not (abs(e.n[at_c]) >= c * (1 - 1e-6)).all():
         return None
-    if not e.only(~at_c).explained_by(e.a[~at_c]) if (~at_c).any() else False:
+    if not e.explained_by(np.where(at_c, e.n, e.a)):
         return None
     if not (np.sign(e.n[at_c]) == np.sign(e.a[at_c])).all():
         return None

@@ -106,7 +106,7 @@ class _Preparing(importlib.abc.MetaPathFinder):
         with _our_package():
             from convlstm.backends.chainer_import import import_chainer
             from convlstm.determinism.memory import ArrayMemory
-            from convlstm.determinism.observe import _recorders
+            from convlstm.determinism.observation import _recorders
             from convlstm.determinism.replay.imports import numpy_as_cupy
 
         self._lent = {"chainer": import_chainer, "cupy": numpy_as_cupy}

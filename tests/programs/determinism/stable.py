@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from convlstm.determinism.observe import observe
+from convlstm.determinism import observe
 
 random = np.random.default_rng(1)
 x = random.normal(size=(50, 3))

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from convlstm.determinism.observe import observe, observed, recorded
+from convlstm.determinism.observation import observe, observed, recorded
 
 
 def _record(name: str, value: object) -> npt.NDArray[Any]:
