@@ -1,14 +1,16 @@
 """`convlstm diff`: where two runs part, down to the first array that differs although what it is computed from agrees.
 
-The ledgers tell the step.  Both runs are then taken again up to it, each with its own settings, and in that step every
-operation is recorded: the first whose outputs differ while its inputs agree is where they part.
+The ledgers tell the step.  Both runs are then taken again up to it, each with its own settings, and in that step all
+that goes into an operation and all that comes out of it is recorded, in the order in which it is computed.  So whatever
+the first array that differs was computed from stands before it, and agrees.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -31,13 +33,15 @@ class Divergence:
     Attributes:
         identical: whether their ledgers are the same, line for line.
         step: the first step whose digests differ, or that one of them does not have; None where there is none.
+        steps: how many each of them has.
         settings: in what their configurations differ, and `environments` where they were made.
         reproduced: of each run, whether that step came to its recorded digest when it was taken again.
-        array: the first array that differs while what it is computed from agrees; None where that was not to be found.
+        array: the first array of that step that differs; None where none does, or one of the runs has no such step.
     """
 
     identical: bool
     step: int | None = None
+    steps: tuple[int, int] = (0, 0)
     settings: tuple[str, ...] = ()
     environments: tuple[str, ...] = ()
     reproduced: tuple[bool, bool] = (True, True)
@@ -53,16 +57,22 @@ class Divergence:
         lines = [f"setting {line}" for line in self.settings] + [f"made with {line}" for line in self.environments]
         if self.array is not None:
             lines.append(f"step {self.step}: the first array that differs: {self.array}")
-        elif self.step is not None:
-            lines.append(f"step {self.step}: it is the first that is not the same")
-        if not all(self.reproduced):
-            which = " nor the second".join(
-                filter(None, ("the first" if not self.reproduced[0] else "", "" if self.reproduced[1] else " "))
-            ).strip()
+        elif self.step == min(self.steps):
             lines.append(
-                f"taken again here, {which} run does not come to its recorded digest, so what it had met is gone"
+                f"the first run has {self.steps[0]} steps, the second {self.steps[1]}; those of both are identical"
             )
+        else:
+            lines.append(f"step {self.step}: the digests differ, but taken again here both runs compute the same")
+        if not all(self.reproduced):
+            lines.append(f"taken again here, {_NOT_MET[self.reproduced]} recorded digest: what was met then is gone")
         return "\n".join(lines)
+
+
+_NOT_MET = {
+    (False, True): "the first run does not come to its",
+    (True, False): "the second run does not come to its",
+    (False, False): "neither run comes to its",
+}
 
 
 def diff(one: RecordedRun, other: RecordedRun, report: Callable[[str], None]) -> Divergence:
@@ -75,21 +85,21 @@ def diff(one: RecordedRun, other: RecordedRun, report: Callable[[str], None]) ->
     Raises:
         BackendUnavailable, ValueError, NotFinite, ModuleNotFoundError: as `train`.
     """
+    steps = len(one.ledger), len(other.ledger)
     settings = tuple(differing_settings(one.config, other.config))
-    environments = tuple(line.replace(" then", " in the first").replace(" now", " in the second")
-                         for line in differing_environments(one.environment, other.environment))  # fmt: skip
+    in_which = "in the first", "in the second"
+    environments = tuple(differing_environments(one.environment, other.environment, in_which))
     pairs = zip(one.ledger, other.ledger, strict=False)
     step = next((k for k, (a, b) in enumerate(pairs) if a.digest != b.digest), None)
     if step is None:
-        if len(one.ledger) == len(other.ledger):
-            return Divergence(True, None, settings, environments)
-        return Divergence(False, min(len(one.ledger), len(other.ledger)), settings, environments)
+        identical = steps[0] == steps[1]
+        return Divergence(identical, None if identical else min(steps), steps, settings, environments)
     taken = []
     for which, run in (("first", one), ("second", other)):
         report(f"taking {step + 1} steps of the {which} run again")
         taken.append(_take(run, step))
     (a, a_came), (b, b_came) = taken
-    return Divergence(False, step, settings, environments, (a_came, b_came), _first_to_part(a, b))
+    return Divergence(False, step, steps, settings, environments, (a_came, b_came), _first_to_part(a, b))
 
 
 def differing_settings(one: Config, other: Config) -> list[str]:
@@ -128,25 +138,18 @@ def _take(run: RecordedRun, step: int) -> tuple[list[Operation], bool]:
 
 
 def _first_to_part(one: list[Operation], other: list[Operation]) -> Difference | None:
-    """Return the first output that differs while the inputs of its operation agree; failing that, the first at all."""
-    arrays = {name: array for operation in other for name, array in (operation.inputs | operation.outputs).items()}
-    fallback = None
-    for operation in one:
-        differs = [_difference(name, array, arrays) for name, array in operation.outputs.items()]
-        first = next(filter(None, differs), None)
-        if first is None:
-            continue
-        if all(_difference(name, array, arrays) is None for name, array in operation.inputs.items()):
-            return first
-        fallback = fallback or first
-    return fallback
+    """Return the first array that differs, in the order in which they are computed."""
+    for (name, a), (other_name, b) in zip_longest(_in_order(one), _in_order(other), fillvalue=("nothing", np.zeros(0))):
+        if name != other_name:
+            return Difference("what is computed next", name, other_name)
+        if (a.dtype, a.shape) != (b.dtype, b.shape):
+            return Difference(name, f"{a.dtype} {a.shape}", f"{b.dtype} {b.shape}")
+        if a.tobytes() != b.tobytes():
+            return first_element(name, a, b)
+    return None
 
 
-def _difference(name: str, array: Host, others: dict[str, Host]) -> Difference | None:
-    """Return where an array differs from the other run's of this name; None where it does not, or there is none."""
-    other = others.get(name)
-    if other is None:
-        return None
-    if array.shape != other.shape or array.dtype != other.dtype:
-        return Difference(name, f"{array.dtype} {array.shape}", f"{other.dtype} {other.shape}")
-    return None if array.tobytes() == other.tobytes() else first_element(name, array, other)
+def _in_order(operations: list[Operation]) -> Iterator[tuple[str, Host]]:
+    for operation in operations:
+        yield from operation.inputs.items()
+        yield from operation.outputs.items()

@@ -60,7 +60,7 @@ def read_ledger(path: Path) -> list[Entry]:
             entry = json.loads(line)
             if entry["step"] != number or entry["loss"].hex() != entry["loss_hex"] or len(entry["digest"]) != 64:
                 raise ValueError
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             fault = f"{path}, line {number + 1}: this is not the line of step {number}: {line[:60]!r}"
             raise LedgerError(fault) from None
         entries.append(Entry(entry["loss"], entry["digest"]))

@@ -44,9 +44,8 @@ def read_run(directory: Path) -> RecordedRun:
             raise NoRun(f"{directory} holds no {name}, so it is no run")
     try:
         recorded = json.loads((directory / "environment.json").read_text(encoding="utf-8"))
-        if not isinstance(recorded, dict):
-            raise ValueError("it holds no table")
-    except ValueError as error:
+        dict(_facts(recorded))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise NoRun(f"cannot read {directory / 'environment.json'}: {error}") from None
     config = load_config(str(directory / "config.toml"))
     return RecordedRun(directory, config, read_ledger(directory / "ledger.jsonl"), recorded)
@@ -57,11 +56,13 @@ def changes_since(run: RecordedRun, backend: str) -> list[str]:
     return differing_environments(run.environment, environment(get_backend(backend)))
 
 
-def differing_environments(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+def differing_environments(
+    one: dict[str, Any], other: dict[str, Any], names: tuple[str, str] = ("then", "now")
+) -> list[str]:
     """Return in what two environments differ that bits may depend on; threads and cores are no part of that."""
     before, now = dict(_facts(one)), dict(_facts(other))
     return [
-        f"{name}: {before.get(name, 'none')} then, {now.get(name, 'none')} now"
+        f"{name}: {before.get(name, 'none')} {names[0]}, {now.get(name, 'none')} {names[1]}"
         for name in sorted({*before, *now})
         if before.get(name) != now.get(name)
     ]
@@ -70,6 +71,8 @@ def differing_environments(one: dict[str, Any], other: dict[str, Any]) -> list[s
 def _facts(recorded: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name in ("backend", "processor", "python"):
         yield name, str(recorded.get(name))
+    if str(recorded.get("backend")).startswith("cupy"):
+        yield "device", str(recorded.get("backend_description"))
     yield "BLAS", ", ".join(map(str, recorded.get("blas", [])))
     for package, version in recorded.get("packages", {}).items():
         yield package, str(version)

@@ -26,7 +26,7 @@ GATES = ("i", "f", "g", "o")
 
 @dataclass(frozen=True)
 class Operation:
-    """One call of the backend: what went in, what came out."""
+    """One call of the backend for one sample: what went in, what came out; maps are (C, H, W)."""
 
     inputs: dict[str, Host]
     outputs: dict[str, Host]
@@ -53,10 +53,12 @@ class RecordingBackend:
 
     def __post_init__(self) -> None:
         self._samples = slice(0, 1)
+        self._forwards = self._readouts = self._backwards = 0  # of gates, of the read-out, of its backward
         self._convolved: list[tuple[int, Array, Array]] = []  # (id of the kernel, in, out) since the last gates
-        self._forwards = self._readouts = 0
         self._places: dict[int, Place] = {}  # by the id of the gates' activations
-        self._place = Place("")
+        self._place = Place("")  # of the gates' backward that was last,
+        self._dz: Array | None = None  # what it gave,
+        self._weights: list[str] = []  # and whose gradients are still to be asked for with it, last to first
         self._keep: list[object] = []  # what ids stand for must live as long as they are asked for
 
     def __getattr__(self, name: str) -> Any:
@@ -66,7 +68,8 @@ class RecordingBackend:
         """Call `work` for one sample after the other, or for the batch where the backend takes it whole."""
 
         def one(part: slice) -> Any:
-            self._samples, self._forwards, self._readouts = part, 0, 0
+            self._samples = part
+            self._forwards = self._readouts = self._backwards = 0
             return work(part)
 
         if self.inner.name == "numpy":
@@ -109,17 +112,35 @@ class RecordingBackend:
         parts = {f"δ of gate {gate}": dz[:, k * C : (k + 1) * C] for k, gate in enumerate(GATES)}
         outputs = {**parts, "δc of the step before": dc_previous}
         self._note(self._place.name, {"δh": dh, "δc": dc, **_by_gate(gates), "c": gates.c}, outputs)
+        self._dz, self._weights = dz, ["W_h", "W_x"]
         return dz, dc_previous
 
     def gradient_input(self, dz: Array, W: Array, geometry: Geometry, height: int, width: int) -> Array:
         """δx or δh₋ of the step whose gates' backward was last, or the read-out's δh."""
         dx = self.inner.gradient_input(dz, W, geometry, height, width)
         if id(W) == self.readout:
-            self._note("readout", {"δz": dz}, {"δh of the readout": dx}, repeated=True)
+            self._note(self._readout_backward(), {"δz": dz}, {"δh": dx})
+            self._backwards += 1
         else:
             role = "δx" if id(W) == self._place.W_x else "δh of the step before"
             self._note(self._place.name, {"δz": dz}, {role: dx})
         return dx
+
+    def gradient_weights(self, x: Array, dz: Array, geometry: Geometry) -> Array:
+        """A step's share of the gradient to W_x or, asked for after it, W_h; or to the read-out's W."""
+        dW = self.inner.gradient_weights(x, dz, geometry)
+        place, name = (self._place.name, self._weights.pop()) if dz is self._dz else (self._readout_backward(), "W")
+        first, last = self._samples.start, self._samples.stop - 1
+        samples = f"sample {first}" if first == last else f"samples {first} … {last}"
+        self._note(place, {"δz": dz}, {})
+        share = np.array(self.inner.to_numpy(dW))
+        self.operations.append(Operation({}, {f"{samples}, {place}: share of the gradient to {name}": share}))
+        return dW
+
+    def _readout_backward(self) -> str:
+        """Return the time of the read-out's next backward: that of fed-back frames last to first, then the known."""
+        k, fed = self._backwards, self._readouts - self.known
+        return f"t = {self._readouts - 1 - k if k < fed else k - fed}, readout"
 
     def _name_of_next(self) -> str:
         """Return layer and time of the next gates: all known frames layer by layer, then step by step."""
@@ -131,32 +152,24 @@ class RecordingBackend:
             t += self.known
         return f"t = {t}, {self.layers[layer]}"
 
-    def _note(
-        self, place: str, inputs: dict[str, Array | None], outputs: dict[str, Array], *, repeated: bool = False
-    ) -> None:
+    def _note(self, place: str, inputs: dict[str, Array | None], outputs: dict[str, Array]) -> None:
         """Keep an operation, once for each sample."""
         first = self._samples.start
         for n in range(self._samples.stop - first):
             sample = f"sample {first + n}, {place}"
-            if repeated:  # of the read-out's backward only the order tells which step it is for
-                sample = f"{sample}, call {sum(sample in name for op in self.operations for name in op.outputs)}"
             kept = [
-                {
-                    f"{sample}: {name}": np.array(self.inner.to_numpy(a[n : n + 1]))
-                    for name, a in named.items()
-                    if a is not None
-                }
+                {f"{sample}: {name}": np.array(self.inner.to_numpy(a[n])) for name, a in named.items() if a is not None}
                 for named in (inputs, outputs)
             ]
             self.operations.append(Operation(*kept))
 
 
 def _by_gate(gates: Gates) -> dict[str, Array]:
-    """Return i, f, g and o, each (N, H, W, C), from either backend's order of memory."""
+    """Return i, f, g and o, each (N, C, H, W), from either backend's order of memory."""
     N, C, H, W = gates.c.shape
     a = gates.activations
     of_gate = [a[:, k].reshape(N, H, W, C) if a.ndim == 4 else a[:, :, :, k] for k in range(4)]
-    return {f"gate {name}": activations for name, activations in zip(GATES, of_gate, strict=True)}
+    return {f"gate {name}": maps.transpose(0, 3, 1, 2) for name, maps in zip(GATES, of_gate, strict=True)}
 
 
 def _of_sample(work: Callable[[slice], Any], n: int) -> Callable[[slice], Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from convlstm.determinism.forbid import forbid_uninitialised
 from convlstm.determinism.ulp import ulp_distance
 from convlstm.ledger import chain
-from convlstm.parameter_files import load_parameters
+from convlstm.parameter_files import ParameterFileError, load_parameters
 from convlstm.recorded_run import RecordedRun
 from convlstm.training import Trainer, to_numpy
 
@@ -86,7 +86,10 @@ def _weights_fault(run: RecordedRun, trainer: Trainer) -> str:
     path = run.directory / "weights.safetensors"
     if not path.is_file():
         return f"every digest agrees, but {path} is missing"
-    saved = load_parameters(path)
+    try:
+        saved = load_parameters(path)
+    except ParameterFileError as error:
+        return f"every digest agrees, but {error}"
     now = to_numpy(trainer.model, trainer.model.parameters)
     odd = [name for name in sorted({*saved, *now}) if not _same(saved.get(name), now.get(name))]
     return f"every digest agrees, but {path} holds another {odd[0]} than the last step made" if odd else ""

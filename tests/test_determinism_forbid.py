@@ -24,6 +24,8 @@ import convlstm
 from convlstm.backends.chainer_import import import_chainer
 from convlstm.determinism.forbid import FORBIDDEN, UninitialisedAllocation, _GuardOnImport, forbid_uninitialised
 
+UNINITIALISED = "what is tested begins and ends outside"
+
 empty_like_taken_before = np.empty_like
 xp: Any = np
 changed_to = object()

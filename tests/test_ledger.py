@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convlstm.backends import Array
-from convlstm.ledger import Ledger
+from convlstm.ledger import Ledger, LedgerError, chain, read_ledger
 from tests.numerical import read_only
 
 Step = tuple[float, dict[str, Array], dict[str, Array]]  # loss, gradients, weights
@@ -179,3 +179,80 @@ def test_order_of_names_and_of_memory_do_not_matter(file: Path) -> None:
     assert digests(file, [(loss, turned, weights)]) == digests(file, [(loss, gradients, weights)])
     spread = {name: np.repeat(w, 2, axis=-1)[..., ::2] for name, w in weights.items()}  # not contiguous at all
     assert digests(file, [(loss, gradients, spread)]) == digests(file, [(loss, gradients, weights)])
+
+
+# Reading it back ------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_written_is_read(file: Path) -> None:
+    steps = [step(number) for number in range(3)]
+    lines = written(file, steps)
+    entries = read_ledger(file)
+    assert [entry.loss for entry in entries] == [loss for loss, _, _ in steps]
+    assert [entry.digest for entry in entries] == [line["digest"] for line in lines]
+    tip = b""
+    for entry, arguments in zip(entries, steps, strict=True):
+        tip = chain(tip, *arguments)
+        assert entry.digest == tip.hex()
+
+
+def test_an_empty_ledger_has_no_steps(file: Path) -> None:
+    written(file, [])
+    assert read_ledger(file) == []
+
+
+def test_there_is_no_ledger(file: Path) -> None:
+    with pytest.raises(LedgerError, match=r"cannot read .*ledger\.jsonl: .*No such file"):
+        read_ledger(file)
+    file.write_bytes(b"\xff\xfe\x80")
+    with pytest.raises(LedgerError, match=r"cannot read .*ledger\.jsonl: .*utf-8"):
+        read_ledger(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("step", 2),
+        ("step", "1"),
+        ("step", None),
+        ("loss", 0.25),
+        ("loss", 1),
+        ("loss", "0.35"),
+        ("loss", None),
+        ("loss_hex", "0x1.0p+0"),
+        ("loss_hex", None),
+        ("digest", "0" * 63),
+        ("digest", "0" * 65),
+        ("digest", 0),
+        ("digest", None),
+    ],
+)
+def test_a_changed_line_is_named(file: Path, name: str, value: object) -> None:
+    """Whatever in it contradicts the rest of it, or is not there (None); a digest is what `verify` is for."""
+    lines = written(file, [step(number) for number in range(3)])
+    lines[1][name] = value
+    if value is None:
+        del lines[1][name]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(LedgerError, match=r"ledger\.jsonl, line 2: this is not the line of step 1: '\{"):
+        read_ledger(file)
+
+
+@pytest.mark.parametrize("line", ["", "{", '{"step": 1', "[]", "[1, 2]", "1", '"step"', "null", "[" * 100_000])
+def test_a_line_that_is_no_entry_is_named(file: Path, line: str) -> None:
+    written(file, [step(0)])
+    with file.open("a") as end:
+        end.write(line + "\n")
+    with pytest.raises(LedgerError, match=r"ledger\.jsonl, line 2: this is not the line of step 1: ") as raised:
+        read_ledger(file)
+    assert len(str(raised.value)) < len(str(file)) + 130
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_line_that_was_taken_out_is_missed(file: Path, missing: int) -> None:
+    written(file, [step(number) for number in range(3)])
+    lines = file.read_text().splitlines(keepends=True)
+    del lines[missing]
+    file.write_text("".join(lines))
+    with pytest.raises(LedgerError, match=rf"line {missing + 1}: this is not the line of step {missing}"):
+        read_ledger(file)

@@ -9,8 +9,8 @@ import numpy as np
 
 
 def ulp_distance(a: np.floating[Any], b: np.floating[Any]) -> int | None:
-    """Return how many steps from number to next number lead from a to b; None where one is NaN or infinite."""
-    if not (math.isfinite(a) and math.isfinite(b)):
+    """Return how many steps from number to next number lead from a to b; None for NaN, infinity and over 64 bits."""
+    if a.dtype.itemsize > 8 or not (math.isfinite(a) and math.isfinite(b)):
         return None
     return abs(_ordered(a) - _ordered(b))
 

@@ -135,7 +135,7 @@ def explain(examined: Mapping[int, Examined], experiment: Experiment) -> tuple[d
     faults = _other_faults(lengths)
     if not lengths.ever:
         return faults, "; ".join(f"{name}: {line}" for name, line in faults.items())
-    kept = _kept_between_calls(lengths) or _clipped_inside(lengths)
+    kept = _kept_between_calls(lengths) or _clipped_inside(lengths) or _first_step_kept(lengths)
     own = {name: line for name in lengths.ever if (line := _own_finding(lengths, name))}
     if kept:
         own = {name: line for name, line in own.items() if "clip" in line and "clip" in kept}
@@ -213,6 +213,20 @@ def _kept_between_calls(lengths: Lengths) -> str:
     return ADDED if added else ""
 
 
+def _first_step_kept(lengths: Lengths) -> str:
+    """Find gradients of several gates that are zero at T = 2 where they are silent at T = 1, and others that are not.
+
+    The first step's share of recurrent weights and of the forget gate is zero.
+    """
+    if {1, 2} - set(lengths.examined) or lengths.wrong(1):
+        return ""
+    silent = {(part.name, part.gate) for part in lengths.parts(1) if part.silent}
+    bad = [part for part in lengths.parts(2) if part.wrong]
+    last_only = [part for part in bad if (part.name, part.gate) in silent]
+    found = len({part.gate for part in last_only}) > 1 and all(part.zero for part in last_only) and last_only != bad
+    return f"right up to T = 1, wrong from T = 2: {FIRST_STEP_KEPT}" if found else ""
+
+
 def _cause_in_layers(lengths: Lengths) -> str:
     """Return the likeliest cause, in the highest of the stacked layers that is wrong."""
     numbers = {name: layer_of(name) for name in lengths.names}
@@ -280,7 +294,10 @@ def _where_nothing_depends(m: Measured) -> bool:
 def _another_state(lengths: Lengths, bad: list[Part]) -> str:
     """Say which state is another than the zero before the first step."""
     at_one = lengths.measured(1)
-    if all(at_one[part.name].analytic.ndim in (1, 3) and part.name in lengths.silent for part in bad):
+    stacked = find_layouts(at_one)
+    if all(
+        at_one[part.name].analytic.ndim in (1, 3) and part.name in lengths.silent - set(stacked) for part in bad
+    ):  # fmt: skip
         return f"{', '.join(part.name for part in bad)}: {PEEPHOLE_INDEX}"
     gates = {part.gate for part in bad}
     if len(gates) == 1 and "" not in gates:
@@ -307,7 +324,7 @@ def _witnesses(lengths: Lengths, T: int, gates: set[str]) -> set[str]:
     found, ever = lengths.parts(T), set(lengths.ever)
     right = [part for part in found if part.name not in ever | lengths.silent and not part.silent]
     if gates != {""}:
-        return {part.name for part in right if part.gate in gates}
+        return {part.name for part in right if part.gate in gates - {""}}
     shapes = {name: m.analytic.shape for name, m in lengths.measured(T).items()}
     units = {
         shapes[name][0] for name in lengths.silent if len(shapes[name]) >= 2 and shapes[name][0] == shapes[name][1]

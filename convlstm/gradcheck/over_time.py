@@ -72,19 +72,25 @@ def _right_when_symmetric(
     loss, parameters, gradients = problem(T)
     if not callable(gradients):
         return None
-    symmetric = {
-        name: like(array, symmetrised(to_host(array), kind), array.dtype) for name, array in parameters.items()
-    }
-    return examine(loss, symmetric, gradients, {}, seed, lambda text: tell(f"symmetric weights, {text}")).report.ok
+
+    def right(kind: str) -> bool:
+        symmetric = {
+            name: like(array, symmetrised(to_host(array), kind), array.dtype) for name, array in parameters.items()
+        }
+        return examine(loss, symmetric, gradients, {}, seed, lambda text: tell(f"symmetric weights, {text}")).report.ok
+
+    return right(kind) or (kind == "rotated" and right("rotated, taps first"))
 
 
 def symmetrised(a: Host, kind: str) -> Host:
-    """Return the mean of a and a turned: kernels (D, C, K, K) or (K, K, C, D) rotated, square blocks transposed."""
-    if kind == "rotated":
+    """Return the mean of a and a turned: kernels (D, C, K, K) or, taps first, (K, K, C, D) rotated; blocks transposed.
+
+    Which axes of a kernel hold its taps, its shape does not tell.
+    """
+    if kind.startswith("rotated"):
         if a.ndim != 4:
             return a
-        taps_first = a.shape[0] == a.shape[1] and a.shape[0] * a.shape[1] < a.shape[2] * a.shape[3]
-        return (a + (a[::-1, ::-1] if taps_first else a[..., ::-1, ::-1])) / 2
+        return (a + (a[::-1, ::-1] if kind.endswith("taps first") else a[..., ::-1, ::-1])) / 2
     if a.ndim != 2:
         return a
     if a.shape[0] < a.shape[1]:
