@@ -225,6 +225,7 @@ def replay(
         bool, typer.Option("--cupy-as-numpy", help="Let the script's CuPy be NumPy, to examine it without a GPU.")
     ] = False,
     timeout: Annotated[float, typer.Option(help="Seconds that one run may take.")] = 600.0,
+    axis: Annotated[list[str] | None, typer.Option(help="Change only this; may be repeated.")] = None,
 ) -> None:
     """Run a script again with one thing changed at a time; exit 0 if its numbers stay the same, 1 if not.
 
@@ -232,9 +233,14 @@ def replay(
     Where memory is the cause, the lines are named whose memory is read before it is written.
     """
     from convlstm.determinism.replay import replay
+    from convlstm.determinism.replay.conditions import AXES
 
+    for name in axis or ():
+        if name not in AXES:
+            raise ValueError(f"--axis must be one of {', '.join(AXES)}; got {name!r}")
+    axes = [name for name in AXES if not axis or name in axis]
     with _say_on_stderr() as tell:
-        verdict = replay(script, arguments or (), timeout=timeout, cupy_as_numpy=cupy_as_numpy, tell=tell)
+        verdict = replay(script, arguments or (), timeout=timeout, cupy_as_numpy=cupy_as_numpy, tell=tell, axes=axes)
     _write_json(json_file, verdict.as_json())
     console.print(str(verdict))
     raise typer.Exit(0 if verdict.stable else 1)

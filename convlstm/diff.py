@@ -32,10 +32,10 @@ class Divergence:
 
     Attributes:
         identical: whether their ledgers are the same, line for line.
-        step: the first step whose digests differ, or that one of them does not have; None where there is none.
+        step: the first step whose lines differ, or that one of them does not have; None where there is none.
         steps: how many each of them has.
         settings: in what their configurations differ, and `environments` where they were made.
-        reproduced: of each run, whether that step came to its recorded digest when it was taken again.
+        reproduced: of each run, whether that step came to its recorded loss and digest when it was taken again.
         array: the first array of that step that differs; None where none does, or one of the runs has no such step.
     """
 
@@ -62,16 +62,16 @@ class Divergence:
                 f"the first run has {self.steps[0]} steps, the second {self.steps[1]}; those of both are identical"
             )
         else:
-            lines.append(f"step {self.step}: the digests differ, but taken again here both runs compute the same")
+            lines.append(f"step {self.step}: the ledgers differ, but taken again here both runs compute the same")
         if not all(self.reproduced):
-            lines.append(f"taken again here, {_NOT_MET[self.reproduced]} recorded digest: what was met then is gone")
+            lines.append(f"taken again here, {_NOT_MET[self.reproduced]}: what was met then is gone")
         return "\n".join(lines)
 
 
 _NOT_MET = {
-    (False, True): "the first run does not come to its",
-    (True, False): "the second run does not come to its",
-    (False, False): "neither run comes to its",
+    (False, True): "the first run does not come to what it recorded",
+    (True, False): "the second run does not come to what it recorded",
+    (False, False): "neither run comes to what it recorded",
 }
 
 
@@ -90,7 +90,7 @@ def diff(one: RecordedRun, other: RecordedRun, report: Callable[[str], None]) ->
     in_which = "in the first", "in the second"
     environments = tuple(differing_environments(one.environment, other.environment, in_which))
     pairs = zip(one.ledger, other.ledger, strict=False)
-    step = next((k for k, (a, b) in enumerate(pairs) if a.digest != b.digest), None)
+    step = next((k for k, (a, b) in enumerate(pairs) if a != b), None)
     if step is None:
         identical = steps[0] == steps[1]
         return Divergence(identical, None if identical else min(steps), steps, settings, environments)
@@ -114,14 +114,14 @@ def differing_settings(one: Config, other: Config) -> list[str]:
 
 
 def _take(run: RecordedRun, step: int) -> tuple[list[Operation], bool]:
-    """Take a run's steps up to this one; return this step's operations, and whether it came to its recorded digest."""
+    """Take a run's steps up to this one; return this step's operations, and whether it came to its recorded line."""
     trainer = Trainer(run.config, run.backend)
     tip = b""
 
-    def record(loss: float, gradients: dict[str, Any], weights: dict[str, Any]) -> None:
+    def record(value: float, gradients: dict[str, Any], weights: dict[str, Any]) -> None:
         nonlocal tip
-        tip = chain(tip, loss, gradients, weights)
-        results.update({"loss": np.array(loss)})
+        tip = chain(tip, value, gradients, weights)
+        results.update({"loss": np.array(value)})
         results.update({f"gradient to {name}": np.array(array) for name, array in gradients.items()})
         results.update({f"{name} after the step": np.array(array) for name, array in weights.items()})
 
@@ -132,9 +132,9 @@ def _take(run: RecordedRun, step: int) -> tuple[list[Operation], bool]:
     start = Operation({}, {f"{name} before the step": np.array(array) for name, array in before.items()})
     results.clear()
     with recorded_operations(trainer.model, run.config.data.context) as operations:
-        trainer.step(record)
+        loss = trainer.step(record)
     ends = [Operation({}, {name: array}) for name, array in results.items()]
-    return [start, *operations, *ends], tip.hex() == run.ledger[step].digest
+    return [start, *operations, *ends], (loss, tip.hex()) == run.ledger[step]
 
 
 def _first_to_part(one: list[Operation], other: list[Operation]) -> Difference | None:

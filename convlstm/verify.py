@@ -22,9 +22,9 @@ class Verification:
 
     Attributes:
         steps: how many were taken again.
-        identical: whether the digest of every one is the recorded one, and the saved weights are the last step's.
+        identical: whether every one comes to its recorded loss and digest, and the saved weights are the last step's.
         fault: what is not, in one line; "" where all is.
-        step: the first step whose digest is another; None where there is none.
+        step: the first step that does not; None where there is none.
         loss: (recorded, now) of that step.
     """
 
@@ -47,7 +47,7 @@ class Verification:
 
 
 def verify(run: RecordedRun, backend: str, report: Callable[[int, float], None]) -> Verification:
-    """Take every recorded step again, until a digest is another than recorded.
+    """Take every recorded step again, until one does not come to what is recorded.
 
     Args:
         run: from `read_run`.
@@ -68,7 +68,7 @@ def verify(run: RecordedRun, backend: str, report: Callable[[int, float], None])
         for step, entry in enumerate(run.ledger):
             loss = trainer.step(record)
             report(step + 1, loss)
-            if tip.hex() != entry.digest:
+            if (loss, tip.hex()) != entry:
                 return Verification(step + 1, False, _fault(step, entry.loss, loss), step, (entry.loss, loss))
     fault = _weights_fault(run, trainer)
     return Verification(len(run.ledger), not fault, fault)

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from convlstm import training
@@ -24,11 +23,11 @@ TINY = Config(
 
 def changed(config: Config, **settings: Any) -> Config:
     """Return a configuration with other settings, whichever tables they stand in."""
-    for table in ("data", "model", "training"):
-        part = getattr(config, table)
-        named = {name: value for name, value in settings.items() if hasattr(part, name)}
-        config = replace(config, **{table: replace(part, **named)})
-    return config
+    parts = {table: getattr(config, table) for table in ("data", "model", "training")}
+    return Config(**{
+        table: replace(part, **{name: value for name, value in settings.items() if hasattr(part, name)})
+        for table, part in parts.items()
+    })  # fmt: skip
 
 
 def trained(directory: Path, config: Config = TINY, backend: str = "numpy") -> Path:
@@ -41,10 +40,9 @@ def trained(directory: Path, config: Config = TINY, backend: str = "numpy") -> P
 
 
 def nudged(array: Array, at: tuple[int, ...], ulps: int = 1) -> Array:
-    """Return a copy with the same order of memory and one element moved up by so many numbers of its format."""
+    """Return a copy with the same order of memory and one element so many numbers of its format further from zero."""
     copy = array.copy(order="K")
-    for _ in range(ulps):
-        copy[at] = np.nextafter(copy[at], np.asarray(np.inf, copy.dtype))
+    copy.view(f"i{array.dtype.itemsize}")[at] += ulps
     return copy
 
 

@@ -300,7 +300,7 @@ def test_any_seed_will_do_and_the_same_gives_the_same(seed: int) -> None:
 @given(
     size=st.sampled_from([1, 3, 12, 100, 1000]), seed=st.integers(0, 10_000), offset=st.sampled_from([0.0, 2.0, 50.0])
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_right_gradients_of_a_loss_rounded_to_float32_are_never_accused(size: int, seed: int, offset: float) -> None:
     """However few of the roundings the smallest steps cross."""
     a = np.random.default_rng(seed).normal(size=size)

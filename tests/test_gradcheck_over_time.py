@@ -198,18 +198,18 @@ FORGET_GATE = r"gate (f|2 of 4)"
 FAULTS = {
     "h lost": "from T = 2: the carry of h through time, .* since at T = 2 the output gate's gradient is wrong too",
     "c lost": "from T = 2: the carry of c through time, .* only gates (g, i|1 of 4, 3 of 4) are wrong$",
-    "c without f": "from T = 2: the carry of c through time, .* only gates (g, i|1 of 4, 3 of 4) are wrong; .* grows",
+    "c without f": "from T = 2: the carry of c through time, .* only gates (g, i|1 of 4, 3 of 4) are wrong",
     "h index": "where the loss does not depend on it: the h that δW_h is multiplied by is not that of step t-1",
     "c index": f"{FORGET_GATE} only, so the c that the forget gate's δ is multiplied by is not that of step t-1",
     "forget δ": f"from T = 2: only {FORGET_GATE}, which nothing was carried to at its last step: .* its δ",
-    "=": "from T = 2: they hold the first step's share alone, .* = where [+]= belongs",
+    "=": "wrong from T = 2: they hold the first step's share alone, .* = where [+]= belongs",
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_fault_is_told_in_every_layout(layout: str, fault: str) -> None:
-    report = check(lstm(LAYOUTS[layout], fault))
+    report = check(lstm(LAYOUTS[layout], fault), (1, 2))
     assert re.search(FAULTS[fault], report.summary), report
     assert set(report.faults.values()) == {report.summary}
     assert "V" not in report.faults
@@ -226,7 +226,7 @@ def test_sum_over_time_of_one_gradient_alone(layout: str) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_swapped_gates(layout: str) -> None:
-    summary = check(lstm(LAYOUTS[layout], "swapped gates")).summary
+    summary = check(lstm(LAYOUTS[layout], "swapped gates"), (1, 2)).summary
     said = r"only gate 1 of 4 and 2 of 4: " if layout == "own_axis" else r"gates swapped(: blocks 1 and 2 of 4|, or n)"
     assert re.search(said, summary), summary
 
@@ -234,18 +234,17 @@ def test_swapped_gates(layout: str) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_of_two_faults_both_are_told(layout: str) -> None:
     report = check(lstm(LAYOUTS[layout], "zero bias", "h lost"))
-    carry = "a carry through time, of h or c" if "joint" in layout else "the carry of h through time"
-    assert f"from T = 2: {carry}" in report.summary
+    assert "from T = 2: the carry of h through time" in report.summary
     zero = {name for name, line in report.faults.items() if "zero: nothing was ever added to it" in line}
     assert zero == {name for name in report.faults if name.startswith("b") or name.endswith("_b")}
     assert all(line == report.summary for name, line in report.faults.items() if name not in zero)
 
 
 @pytest.mark.parametrize("wrong_layer", [0, 1])
-@pytest.mark.parametrize("fault", ["h lost", "c lost", "c index"])
+@pytest.mark.parametrize("fault", ["h lost", "c index"])
 @pytest.mark.parametrize("layout", ["pytorch", "words"])
 def test_of_stacked_layers_the_highest_wrong_one_is_named(layout: str, fault: str, wrong_layer: int) -> None:
-    report = check(lstm(LAYOUTS[layout], fault, layers=2, wrong_layer=wrong_layer))
+    report = check(lstm(LAYOUTS[layout], fault, layers=2, wrong_layer=wrong_layer), (1, 2))
     assert report.summary.startswith(f"layer {wrong_layer}, the highest that is wrong: ")
     assert re.search(FAULTS[fault].split(", .*")[0], report.summary), report.summary
     assert all(int(name[-1]) <= wrong_layer for name in report.faults)
@@ -255,7 +254,7 @@ def test_of_stacked_layers_the_highest_wrong_one_is_named(layout: str, fault: st
 @pytest.mark.parametrize("layout", ["pytorch", "letters", "joint"])
 def test_from_a_learned_initial_state(layout: str, fault: str, state: str) -> None:
     """No weights are silent at T = 1 then; gates of one matrix for x and h cannot be told."""
-    report = check(lstm(LAYOUTS[layout], fault, learned=True))
+    report = check(lstm(LAYOUTS[layout], fault, learned=True), (1, 2))
     carry = "a carry through time, of h or c" if layout == "joint" else f"the carry of {state} through time"
     assert f"from T = 2: {carry}" in report.summary
     assert "zero: nothing was ever added" in report.faults[f"{state}0"]
@@ -263,7 +262,7 @@ def test_from_a_learned_initial_state(layout: str, fault: str, state: str) -> No
 
 @pytest.mark.parametrize("layout", ["pytorch", "letters", "joint"])
 def test_peephole_of_the_wrong_step(layout: str) -> None:
-    report = check(lstm(LAYOUTS[layout], "peephole index", peephole=True))
+    report = check(lstm(LAYOUTS[layout], "peephole index", peephole=True), (1, 2))
     assert list(report.faults) == ["p_i"]
     assert "p_i: the c that a peephole's δ is multiplied by is not that of step t-1" in report.summary
 
@@ -378,7 +377,8 @@ def gru(fault: str, stacked: bool) -> Problem:
         return {name: np.stack([p[f"{name}{gate}"] for gate in "zrn"]) for name in "WUb"}
 
     def steps(p: Mapping[str, Array], T: int) -> list[tuple[Array, ...]]:
-        h, found = np.zeros((N, C)), []
+        h: Array = np.zeros((N, C))
+        found: list[tuple[Array, ...]] = []
         for x in X[:T]:
             z, r = (sigmoid(x @ p["W"][k] + h @ p["U"][k] + p["b"][k]) for k in (0, 1))
             n = np.tanh(x @ p["W"][2] + (r * h) @ p["U"][2] + p["b"][2])
@@ -494,7 +494,7 @@ def test_length_is_one_of_the_sizes() -> None:
         loss, parameters, gradients = predicting(T)
         return loss, parameters, {"w": gradients["w"] / T}
 
-    assert " divided by T = 7 " in check(problem, (4, 7)).faults["w"]  # type: ignore[arg-type]
+    assert " divided by T = 7 " in check(problem, (4, 7)).faults["w"]
 
 
 # Names and shapes -----------------------------------------------------------------------------------------------------
@@ -554,12 +554,12 @@ def test_symmetrised() -> None:
     np.testing.assert_array_equal(kernel, kernel[..., ::-1, ::-1])
     first = symmetrised(first, "rotated, taps first")
     np.testing.assert_array_equal(first, first[::-1, ::-1])
-    for shape in ((3, 3), (12, 3), (3, 12)):
+    for shape in [(3, 3), (12, 3), (3, 12)]:
         a = rng.normal(size=shape)
         found = symmetrised(a, "transposed")
         assert found.shape == shape
         for block in np.split(found, max(shape) // 3, axis=int(shape[1] > shape[0])):
             np.testing.assert_array_equal(block, block.T)
-    for shape, kind in (((5,), "rotated"), ((4, 3), "rotated"), ((4, 3), "transposed"), ((2, 2, 3, 3), "transposed")):
-        a = rng.normal(size=shape)
+    for other, kind in (((5,), "rotated"), ((4, 3), "rotated"), ((4, 3), "transposed"), ((2, 2, 3, 3), "transposed")):
+        a = rng.normal(size=other)
         np.testing.assert_array_equal(symmetrised(a, kind), a)

@@ -68,9 +68,19 @@ def test_commands_run(arguments: list[str], tmp_path: Path) -> None:
     if "--script" in arguments:  # a script of ours that is at fault, in a place within the repository
         assert run([sys.executable, "-m", "convlstm", *arguments], ROOT, code=1) in shown()
         return
+    if arguments[0] == "replay":  # one axis of six, for time; every line it names is on the page
+        named = run(
+            [sys.executable, "-m", "convlstm", *arguments[:1], "--axis", "memory", *arguments[1:]], ROOT, code=1
+        )
+        lines = [line for line in named.splitlines() if ".py:" in line]
+        assert lines
+        assert any(all(line in text for line in lines) for text in shown())
+        return
     if arguments == ["gradcheck"]:  # half a minute; tests/test_self_check.py has a part of it
         return
     short = ["--steps", "1"] if arguments[0] == "train" else []
+    if arguments[0] == "verify":  # what the command before it on the line has made
+        run([sys.executable, "-m", "convlstm", "train", "digits", "--steps", "1", "--out", arguments[1]], tmp_path)
     run([sys.executable, "-m", "convlstm", *arguments, *short], tmp_path)
     if arguments == ["train", "digits"]:
         assert (tmp_path / "runs" / "digits-1" / "forecast.png").stat().st_size > 1000

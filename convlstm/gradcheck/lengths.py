@@ -27,7 +27,7 @@ import numpy as np
 from convlstm.gradcheck.check import Examined
 from convlstm.gradcheck.measure import Measured
 from convlstm.gradcheck.patterns import Finding
-from convlstm.gradcheck.structure import INITIAL_STATE, Part, find_layouts, layer_of, parts
+from convlstm.gradcheck.structure import INITIAL_STATE, Layout, Part, find_layouts, layer_of, parts
 
 # Findings that say what is wrong with one gradient, whatever the lengths say.
 STRONG = ("one_number", "clipped", "clipped_by_value", "rearranged", "decay", "exchanged")
@@ -87,10 +87,11 @@ class Lengths:
     examined: Mapping[int, Examined]
     experiment: Experiment
     names: frozenset[str]  # the gradients that are looked at
+    layer: frozenset[str]  # these and others beside them, which tell where the gates are
 
-    def only(self, names: frozenset[str]) -> Lengths:
+    def only(self, layer: frozenset[str]) -> Lengths:
         """Return what was found of some gradients alone."""
-        return replace(self, names=names)
+        return replace(self, names=self.names & layer, layer=layer)
 
     def measured(self, T: int) -> dict[str, Measured]:
         """Return what was measured at this length."""
@@ -120,7 +121,15 @@ class Lengths:
 
     def parts(self, T: int) -> list[Part]:
         """Return the gates' parts of the gradients."""
-        return parts(self.measured(T), find_layouts(self.measured(1)) if 1 in self.examined else {})
+        beside = {name: m for name, m in self.examined[T].measured.items() if name in self.layer}
+        return [part for part in parts(beside, self.layouts) if part.name in self.names]
+
+    @property
+    def layouts(self) -> dict[str, Layout]:
+        """Where gates are stacked."""
+        if 1 not in self.examined:
+            return {}
+        return find_layouts({name: m for name, m in self.examined[1].measured.items() if name in self.layer})
 
 
 def explain(examined: Mapping[int, Examined], experiment: Experiment) -> tuple[dict[str, str], str]:
@@ -131,7 +140,7 @@ def explain(examined: Mapping[int, Examined], experiment: Experiment) -> tuple[d
             line = f"at T = {T}: {seen.report.faults['loss']}"
             return {"loss": line}, line
     names = frozenset(name for seen in examined.values() for name in seen.measured)
-    lengths = Lengths(examined, experiment, names)
+    lengths = Lengths(examined, experiment, names, names)
     faults = _other_faults(lengths)
     if not lengths.ever:
         return faults, "; ".join(f"{name}: {line}" for name, line in faults.items())
@@ -139,7 +148,7 @@ def explain(examined: Mapping[int, Examined], experiment: Experiment) -> tuple[d
     own = {name: line for name in lengths.ever if (line := _own_finding(lengths, name))}
     if kept:
         own = {name: line for name, line in own.items() if "clip" in line and "clip" in kept}
-    rest = lengths.only(names - set(own))
+    rest = replace(lengths, names=names - set(own))
     cause = kept or (_cause_in_layers(rest) if rest.ever else _of_all(lengths, own))
     for name in lengths.ever:
         since = "at every length" if lengths.first(name) == min(examined) else f"from T = {lengths.first(name)} on"
@@ -214,22 +223,25 @@ def _kept_between_calls(lengths: Lengths) -> str:
 
 
 def _first_step_kept(lengths: Lengths) -> str:
-    """Find gradients of several gates that are zero at T = 2 where they are silent at T = 1, and others that are not.
+    """Find that all that is silent at T = 1 stays zero at T = 2, while something else is wrong there as well.
 
     The first step's share of recurrent weights and of the forget gate is zero.
     """
     if {1, 2} - set(lengths.examined) or lengths.wrong(1):
         return ""
     silent = {(part.name, part.gate) for part in lengths.parts(1) if part.silent}
-    bad = [part for part in lengths.parts(2) if part.wrong]
-    last_only = [part for part in bad if (part.name, part.gate) in silent]
-    found = len({part.gate for part in last_only}) > 1 and all(part.zero for part in last_only) and last_only != bad
-    return f"right up to T = 1, wrong from T = 2: {FIRST_STEP_KEPT}" if found else ""
+    found = lengths.parts(2)
+    layers = {layer_of(part.name) for part in found if part.wrong}
+    heard = [part for part in found if (part.name, part.gate) in silent and not part.silent]
+    heard = [part for part in heard if layer_of(part.name) in layers]
+    others = any(part.wrong and part not in heard for part in found)
+    kept = others and len({part.name for part in heard}) > 1 and all(part.zero for part in heard)
+    return f"right up to T = 1, wrong from T = 2: {FIRST_STEP_KEPT}" if kept else ""
 
 
 def _cause_in_layers(lengths: Lengths) -> str:
     """Return the likeliest cause, in the highest of the stacked layers that is wrong."""
-    numbers = {name: layer_of(name) for name in lengths.names}
+    numbers = {name: layer_of(name) for name in lengths.layer}
     layers = {number for number in numbers.values() if number}
     wrong = [numbers[name] for name in lengths.ever if numbers[name]]
     if len(layers) < 2 or not wrong:
@@ -294,10 +306,8 @@ def _where_nothing_depends(m: Measured) -> bool:
 def _another_state(lengths: Lengths, bad: list[Part]) -> str:
     """Say which state is another than the zero before the first step."""
     at_one = lengths.measured(1)
-    stacked = find_layouts(at_one)
-    if all(
-        at_one[part.name].analytic.ndim in (1, 3) and part.name in lengths.silent - set(stacked) for part in bad
-    ):  # fmt: skip
+    alone = lengths.silent - set(lengths.layouts)
+    if all(at_one[part.name].analytic.ndim in (1, 3) and part.name in alone for part in bad):
         return f"{', '.join(part.name for part in bad)}: {PEEPHOLE_INDEX}"
     gates = {part.gate for part in bad}
     if len(gates) == 1 and "" not in gates:
@@ -371,8 +381,6 @@ def _carry_at_two(lengths: Lengths, more: str) -> str:
     gated = [part for part in found if part.gate]
     bad, gates = {part.gate for part in gated if part.wrong}, {part.gate for part in gated}
     last_only = [part for part in found if (part.name, part.gate) in silent_before and part.wrong]
-    if last_only and all(part.zero for part in last_only):
-        return FIRST_STEP_KEPT
     own = {part.gate for part in last_only}
     if own and "" not in own and own < gates:
         return f"only gate {' and '.join(sorted(own))}, which nothing was carried to at its last step: {DERIVATIVE}"

@@ -94,7 +94,7 @@ class Verdict:
             lines.append(f"{axis:9}  {verdict}")
         if self.culprits:
             lines.append("the lines whose memory is read before it is written:")
-            lines += [f"{c.file}:{c.line}: {c.text}" for c in self.culprits]
+            lines += [f"{_near(c.file)}:{c.line}: {c.text}" for c in self.culprits]
         elif self.elsewhere:
             lines.append("no line's array is the cause: the memory is a library's own")
         if self.numbers == 0:
@@ -254,6 +254,12 @@ def _child(folder: Path, environment: dict[str, str], seconds: float) -> int:
             else:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def _near(file: str) -> str:
+    """Return a path as it is reached from here, if it lies below."""
+    near = os.path.relpath(file)
+    return file if near.startswith(os.pardir) else near
 
 
 def _source(file: str, line: int) -> str:
