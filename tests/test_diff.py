@@ -16,6 +16,7 @@ from convlstm import cell, diff, model, training
 from convlstm.backends import Array, get_backend
 from convlstm.backends.contract import Gates
 from convlstm.backends.numpy_backend import NumpyBackend
+from convlstm.data.digits import digit_sequences
 from convlstm.determinism.replay.compare import Difference
 from convlstm.diff import Divergence
 from convlstm.losses import LOSSES
@@ -84,12 +85,11 @@ def test_another_way_of_moving_is_seen_in_the_weights_after_a_step(
     assert found.array.ulp > 0
 
 
-def test_other_data_is_seen_in_what_is_read(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_data_is_seen_in_what_is_read(tiny: Path, tmp_path: Path) -> None:
     """The same model, with one pixel of one sample brighter: the pixel at row 5, column 6 of its first frame."""
-    frames = training.digit_sequences
 
     def brighter(split: Any, indices: Any, **named: Any) -> Array:
-        made = frames(split, indices, **named)
+        made = digit_sequences(split, indices, **named)
         return nudged(made, (1, 0, 0, 5, 6)) if len(indices) == 2 else made
 
     found = planted(tiny, TINY, tmp_path, lambda patch: patch.setattr(training, "digit_sequences", brighter))

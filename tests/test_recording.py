@@ -59,7 +59,7 @@ def inputs(operations: list[Operation]) -> Arrays:
     return {name: array for operation in operations for name, array in operation.inputs.items()}
 
 
-@pytest.fixture(params=SETTINGS.values(), ids=SETTINGS.keys())
+@pytest.fixture(params=[*SETTINGS.values()], ids=[*SETTINGS])
 def model(request: pytest.FixtureRequest) -> NextFrame:
     return make_model(request.param)
 

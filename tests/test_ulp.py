@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from convlstm.determinism.ulp import ulp_distance
 
-FORMATS = [np.float16, np.float32, np.float64]
+FORMATS: list[type[np.floating[Any]]] = [np.float16, np.float32, np.float64]
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -75,7 +75,9 @@ class _Preparing(importlib.abc.MetaPathFinder):
 
     def __init__(self, job: Job, record: Callable[[str, Any], None]) -> None:
         self.memory: Any = None
+        self._device_memory: Any = None
         self._job = job
+        self._sites = None if job["sites"] is None else {(file, line) for file, line in job["sites"]}
         self._record = record
         self._lent: dict[str, Callable[[], ModuleType]] = {}
 
@@ -83,24 +85,15 @@ class _Preparing(importlib.abc.MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname == "numpy" and self.memory is None:
-            return self._numpy(path)
+            return _and_then("numpy", path, lambda _: self._prepare())
+        if fullname == "cupy" and not self._job["cupy_as_numpy"] and self._device_memory is None:
+            importlib.import_module("numpy")
+            return _and_then("cupy", path, self._prepare_device)
         if fullname == "chainer" or (fullname == "cupy" and self._job["cupy_as_numpy"]):
             importlib.import_module("numpy")
             make = self._lent.pop(fullname, None)  # once: Chainer is looked for as ever while it is being made
             return make and importlib.util.spec_from_loader(fullname, _Maker(make))
         return None
-
-    def _numpy(self, path: Sequence[str] | None) -> importlib.machinery.ModuleSpec | None:
-        spec = importlib.machinery.PathFinder.find_spec("numpy", path)
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
-
-            def execute_and_prepare(module: ModuleType) -> None:
-                execute(module)
-                self._prepare()
-
-            spec.loader.exec_module = execute_and_prepare  # type: ignore[method-assign]
-        return spec
 
     def _prepare(self) -> None:
         with _our_package():
@@ -111,10 +104,36 @@ class _Preparing(importlib.abc.MetaPathFinder):
 
         self._lent = {"chainer": import_chainer, "cupy": numpy_as_cupy}
         _recorders.append(self._record)
-        byte, chosen = self._job["byte"], self._job["sites"]
-        sites = None if chosen is None else {(file, line) for file, line in chosen}
-        self.memory = ArrayMemory(lambda site: byte if sites is None or site in sites else 0, self._job["offset"])
+        self.memory = ArrayMemory(self._byte, self._job["offset"])
         self.memory.install()
+
+    def _prepare_device(self, cupy: ModuleType) -> None:
+        with _our_package():
+            from convlstm.determinism.device_memory import DeviceMemory
+
+        self._device_memory = DeviceMemory(cupy, self._byte, self.memory.sites)
+        self._device_memory.install()
+
+    def _byte(self, site: tuple[str, int]) -> int:
+        """Return what memory that this line asks for shall hold."""
+        byte: int = self._job["byte"]
+        return byte if self._sites is None or site in self._sites else 0
+
+
+def _and_then(
+    name: str, path: Sequence[str] | None, then: Callable[[ModuleType], None]
+) -> importlib.machinery.ModuleSpec | None:
+    """Return how a module is found, with something to be done as soon as it is there."""
+    spec = importlib.machinery.PathFinder.find_spec(name, path)
+    if spec is not None and spec.loader is not None:
+        execute = spec.loader.exec_module
+
+        def execute_and_then(module: ModuleType) -> None:
+            execute(module)
+            then(module)
+
+        spec.loader.exec_module = execute_and_then  # type: ignore[method-assign]
+    return spec
 
 
 @contextlib.contextmanager
