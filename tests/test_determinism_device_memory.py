@@ -1,4 +1,4 @@
-"""CuPy's memory: filled, and told apart by lines. On a stand-in for CuPy's allocator; on a device where there is one."""
+"""CuPy's memory, filled and told apart by lines: on a stand-in for its allocator, and on a device if there is one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from convlstm.backends import available_backends, unavailable_backends
 from convlstm.determinism.device_memory import DeviceMemory
 from convlstm.determinism.memory import Site
 
@@ -52,7 +53,9 @@ def test_new_memory_holds_the_byte_of_its_line() -> None:
 
 @pytest.mark.gpu
 def test_uninitialised_arrays_of_a_device_hold_it_and_zeros_stay_zero() -> None:
-    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+    if "cupy" not in available_backends():
+        pytest.skip(unavailable_backends()["cupy"])
+    cupy = pytest.importorskip("cupy")
     memory = DeviceMemory(cupy, lambda site: 0xFF)
     memory.install()
     try:
