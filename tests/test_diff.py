@@ -22,6 +22,7 @@ from convlstm.diff import Divergence
 from convlstm.losses import LOSSES
 from convlstm.optimizers import Adam
 from convlstm.recorded_run import read_run
+from convlstm.recording import Operation
 from convlstm.training import Trainer
 from tests.cupy_stand_in import forget_backends
 from tests.runs import TINY, at_call, changed, nudged, trained
@@ -391,6 +392,20 @@ def test_what_nothing_reads_is_no_difference(deep: Path, tmp_path: Path) -> None
     assert planted(deep, DEEP, tmp_path, plant).identical
 
 
+def test_arrays_are_compared_by_their_bits() -> None:
+    def parts(a: Array, b: Array) -> Difference | None:
+        return diff._first_to_part([Operation({}, {"a": a})], [Operation({}, {"a": b})])
+
+    zero, nan = np.zeros(2, np.float32), np.array([1, np.nan], np.float32)
+    assert parts(nan, nan.copy()) is None
+    assert parts(zero, zero.copy()) is None
+    signed = parts(zero, np.array([0, -0.0], np.float32))
+    assert signed is not None
+    assert (signed.where, signed.plain, signed.changed, signed.ulp) == ("a, element [1]", "0.0", "-0.0", 0)
+    assert parts(zero, zero.view(np.int32)) == Difference("a", "float32 (2,)", "int32 (2,)")
+    assert diff._first_to_part([], [Operation({"x": zero}, {})]) == Difference("what is computed next", "nothing", "x")
+
+
 # Runs that do not come again ------------------------------------------------------------------------------------------
 
 
@@ -420,6 +435,13 @@ def test_neither_run_comes_again(tiny: Path) -> None:
     assert str(found).splitlines()[-1] == (
         "taken again here, neither run comes to what it recorded: what was met then is gone"
     )
+
+
+def test_a_line_whose_loss_alone_was_changed(tiny: Path) -> None:
+    run, other = read_run(tiny), read_run(tiny)
+    other.ledger[1] = other.ledger[1]._replace(loss=float(np.nextafter(other.ledger[1].loss, 1)))
+    found = diff.diff(run, other, lambda text: None)
+    assert (found.identical, found.step, found.array, found.reproduced) == (False, 1, None, (True, False))
 
 
 def test_each_run_is_taken_on_its_own_backend(tiny: Path, tmp_path: Path) -> None:

@@ -88,7 +88,10 @@ def test_no_pattern_is_seen_in_a_gradient_of_noise(shape: Shape, seed: int) -> N
     said = line(shape, lambda a: noise, seed=seed)
     assert "no pattern found" in said or "only this gradient is wrong" in said
     assert "cosine to the right gradient" in said
-    assert f"{math.prod(shape)} of {math.prod(shape)} entries wrong" in said
+    found = re.search(r"(\d+) of (\d+) entries wrong", said)
+    assert found
+    assert found[1] == found[2]
+    assert int(found[2]) >= 0.8 * math.prod(shape)  # the rounding of one may look like a kink: it cannot be told
 
 
 # One number for all ---------------------------------------------------------------------------------------------------

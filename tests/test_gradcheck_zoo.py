@@ -139,7 +139,7 @@ def test_the_fault_is_named(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in NAMED if name not in ("lstm_stale_cache", "gru_buffers_not_zeroed")])
 def test_one_length_is_enough_to_see_that_there_is_a_fault(name: str) -> None:
-    report = check_gradients(*load(name).problem(5))
+    report = check_gradients(*load(name).problem(3 if name.startswith("convlstm") else 5))
     assert set(report.faults) == set(NAMED[name][1])
 
 
@@ -153,7 +153,7 @@ def test_a_loss_that_allows_no_check_is_said_to_be_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_what_is_right_is_not_accused(name: str) -> None:
-    report = check_gradients_over_time(load(name).problem, lengths=(1, 2, 3))
+    report = check_gradients_over_time(load(name).problem, lengths=(1, 3))
     assert report.ok, str(report)
     assert report.faults == {}
     assert RIGHT[name] in " ".join(report.remarks)

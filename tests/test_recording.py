@@ -211,6 +211,7 @@ def test_what_is_recorded_is_a_copy() -> None:
     model, frames = make_model(SETTINGS["one layer"]), make_frames()
     operations, _, _ = recorded(model, frames)
     for array in (*outputs(operations).values(), *inputs(operations).values()):
+        assert array.base is None
         assert not np.shares_memory(array, frames)
         assert not any(np.shares_memory(array, w) for w in model.parameters.values())
     x = inputs(operations)["sample 0, t = 0, layers.0: x"].copy()

@@ -136,16 +136,16 @@ def swapped_gates(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("plant", "wrong", "right"),
     [
-        (unrotated_kernel, {"W_x", "h₀"}, set()),
-        (swapped_gates, {"W_x", "W_h"}, {"b", "h₀"}),
+        (unrotated_kernel, {"W_h", "b"}, set()),
+        (swapped_gates, {"W_h"}, {"b"}),
     ],
 )
 def test_planted_fault_is_found(
     plant: Callable[[pytest.MonkeyPatch], None], wrong: set[str], right: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the layer's gradients those to W_x, W_h, b and h₀ are looked at; x has 360 entries."""
-    layer = layer_variant("numpy", 0, **SMALL)
-    few = {name: layer.parameters[name] for name in ("W_x", "W_h", "b", "h₀") if name in layer.parameters}
+    """Of the layer's gradients two are looked at: to check all takes seconds."""
+    layer = layer_variant("numpy", 0, **SMALL, bias="channel")
+    few: dict[str, Array] = {name: layer.parameters[name] for name in ("W_h", "b")}
     plant(monkeypatch)
     report = check_gradients(
         lambda p: layer.loss({**layer.parameters, **p}),
@@ -155,7 +155,7 @@ def test_planted_fault_is_found(
     assert wrong <= set(report.faults)
     assert not right & set(report.faults)
     if plant is swapped_gates:
-        assert "gates swapped: blocks 2 and 3 of 4 along axis 0" in report.faults["W_x"]
+        assert "gates swapped: blocks 2 and 3 of 4 along axis 0" in report.faults["W_h"]
 
 
 # The commands ---------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ import numpy as np
 import pytest
 
 from convlstm import training
+from convlstm import verify as verify_module
 from convlstm.backends import Array
 from convlstm.backends.numpy_backend import NumpyBackend
 from convlstm.config import config_as_toml
-from convlstm.determinism.forbid import UninitialisedAllocation
 from convlstm.optimizers import Adam
 from convlstm.parameter_files import load_parameters, save_parameters
 from convlstm.recorded_run import read_run
@@ -331,9 +332,17 @@ def test_a_gradient_that_wanders_and_moves_no_weight(finished: Path, monkeypatch
 
 
 def test_it_runs_where_uninitialised_memory_is_forbidden(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "_check_finite", lambda weights, step: np.empty(3))
-    with pytest.raises(UninitialisedAllocation):
-        verified(finished)
+    inside: list[bool] = []
+
+    @contextmanager
+    def forbidding() -> Iterator[None]:
+        inside.append(True)
+        yield
+        inside.append(False)
+
+    monkeypatch.setattr(verify_module, "forbid_uninitialised", forbidding)
+    verify(read_run(finished), "numpy", lambda done, loss: inside.append(inside[-1]))
+    assert inside == [True] * 4 + [False]
 
 
 def test_a_recorded_loss_without_a_distance() -> None:
