@@ -366,3 +366,16 @@ def test_lines_that_look_like_it_are_asked_first(tmp_path: Path) -> None:
 
     assert find_culprits([(file, line) for line in (1, 2, 3)], changes_it) == [(file, 2)]
     assert asked == [[2], [1, 3]]
+
+
+def test_a_script_of_this_project_that_imports_it_first(tmp_path: Path) -> None:
+    script = tmp_path / "ours.py"
+    script.write_text(
+        "import convlstm\nimport numpy as np\n"
+        "layer = convlstm.ConvLSTM(1, 2, backend='numpy')\n"
+        "h, state, cache = layer.forward(np.ones((1, 2, 1, 4, 4), np.float32))\n"
+        "convlstm.determinism.observe('h', h)\nprint(float(h.sum()))\n"
+    )
+    verdict = replay(str(script), tell=lambda text: None, axes=("memory",))
+    assert verdict.stable, str(verdict)
+    assert verdict.numbers == 2

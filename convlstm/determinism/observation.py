@@ -1,15 +1,15 @@
-"""`observe`: a value for `convlstm replay` and `convlstm diff` to compare; without either it does nothing."""
+"""`observe`: a value for `convlstm replay` to compare; outside of a replay it does nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:  # a replay waits for NumPy's import, and then needs this module whole
+    import numpy.typing as npt
 
-Recorder = Callable[[str, npt.NDArray[Any]], None]
+Recorder = Callable[[str, "npt.NDArray[Any]"], None]
 _recorders: list[Recorder] = []
 
 
@@ -21,6 +21,8 @@ def observe(name: str, array: Any) -> None:
         array: a NumPy or CuPy array, or a number.  It is copied, not kept.
     """
     if _recorders:
+        import numpy as np
+
         host = np.array(array.get() if hasattr(array, "get") else array, order="C")
         if host.dtype.kind in "OV" or host.dtype.char in "gG":  # pointers, gaps: not all of their bytes are the value's
             host = np.array([repr(element) for element in host.flat]).reshape(host.shape)
