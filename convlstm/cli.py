@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -161,6 +162,7 @@ def verify(
     from convlstm.recorded_run import changes_since, read_run
     from convlstm.verify import verify
 
+    _check_target(json_file)
     run = read_run(directory)
     chosen = run.backend if backend is None else backend
     changed = changes_since(run, chosen)
@@ -169,6 +171,10 @@ def verify(
     with _progress(len(run.ledger)) as report:
         found = verify(run, chosen, report)
     _write_json(json_file, found.as_json() | {"changed_since": changed})
+    if len(run.ledger) < run.config.training.steps:
+        console.print(
+            f"the ledger holds {len(run.ledger)} of the {run.config.training.steps} steps that were asked for"
+        )
     if found.identical:
         console.print(f"identical: all {found.steps} steps, every bit of loss, gradients and weights")
         return
@@ -188,9 +194,10 @@ def diff(
     from convlstm.diff import diff
     from convlstm.recorded_run import read_run
 
+    _check_target(json_file)
     found = diff(read_run(one), read_run(other), lambda text: print(text, file=sys.stderr))
-    _write_json(json_file, found.as_json())
     console.print(str(found))
+    _write_json(json_file, found.as_json())
     raise typer.Exit(0 if found.identical else 1)
 
 
@@ -225,7 +232,10 @@ def replay(
         bool, typer.Option("--cupy-as-numpy", help="Let the script's CuPy be NumPy, to examine it without a GPU.")
     ] = False,
     timeout: Annotated[float, typer.Option(help="Seconds that one run may take.")] = 600.0,
-    axis: Annotated[list[str] | None, typer.Option(help="Change only this; may be repeated.")] = None,
+    axis: Annotated[
+        list[str] | None,
+        typer.Option(help="Change only this: nothing, memory, threads, hash, simd, alignment; may be repeated."),
+    ] = None,
 ) -> None:
     """Run a script again with one thing changed at a time; exit 0 if its numbers stay the same, 1 if not.
 
@@ -239,10 +249,11 @@ def replay(
         if name not in AXES:
             raise ValueError(f"--axis must be one of {', '.join(AXES)}; got {name!r}")
     axes = [name for name in AXES if not axis or name in axis]
-    with _say_on_stderr() as tell:
+    _check_target(json_file)
+    with _say_on_stderr() as tell, _ended_by_sigterm():
         verdict = replay(script, arguments or (), timeout=timeout, cupy_as_numpy=cupy_as_numpy, tell=tell, axes=axes)
-    _write_json(json_file, verdict.as_json())
     console.print(str(verdict))
+    _write_json(json_file, verdict.as_json())
     raise typer.Exit(0 if verdict.stable else 1)
 
 
@@ -259,6 +270,23 @@ def _say_on_stderr() -> Iterator[Callable[[str], None]]:
     finally:
         if terminal:
             print("\r\x1b[K", file=sys.stderr, end="", flush=True)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end what is inside as an exit does, so that no child and no folder of it stays behind."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _check_target(path: Path | None) -> None:
+    """Say before the work, and not after it, that a file cannot be written there."""
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        fault = "it is a directory" if path.is_dir() else f"there is no directory {path.parent}"
+        raise ValueError(f"--json: cannot write {path}: {fault}")
 
 
 def _write_json(path: Path | None, data: object) -> None:

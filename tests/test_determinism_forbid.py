@@ -72,9 +72,8 @@ def _import_inside() -> object:
 
 def _import_as_inside() -> object:
     import numpy as other
-    from numpy import ndarray as array
 
-    return array((3,)), other
+    return other.ndarray((3,))
 
 
 def _alias_inside() -> object:
@@ -451,3 +450,40 @@ def test_a_cupy_that_fails_to_import_leaves_nothing(tmp_path: Path) -> None:
 def test_no_cupy_is_no_matter() -> None:
     with forbid_uninitialised():
         assert importlib.util.find_spec("cupy.does_not_exist" if "cupy" in sys.modules else "cupyx_not_there") is None
+
+
+class _OfZeros(np.ndarray):
+    """A subclass in the usual form."""
+
+    def __new__(cls, n: int) -> _OfZeros:
+        return np.ndarray.__new__(cls, shape=(n,), dtype=float, buffer=bytes(8 * n))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return np.ndarray.__reduce__(self)  # type: ignore[return-value]
+
+    def __repr__(self) -> str:
+        return np.ndarray.__repr__(self)
+
+
+def test_a_subclass_works_inside_and_what_is_kept_is_the_class_itself() -> None:
+    with forbid_uninitialised():
+        from numpy import ndarray as kept
+
+        held = np.ndarray
+        made = _OfZeros(2)
+        assert isinstance(made, kept)
+        assert repr(made).startswith("_OfZeros")
+        assert made.__reduce__()
+        assert made.view(kept).sum() == 0
+        assert type(made.view(held)) is kept
+        assert pickle.loads(pickle.dumps(kept)) is kept
+    assert kept is held is np.ndarray
+
+
+def test_a_name_that_was_given_away_meanwhile_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with forbid_uninitialised():
+        monkeypatch.setattr(np, "empty", lambda shape: "mine")
+        assert np.empty(3) == "mine"
+        monkeypatch.undo()
+        with pytest.raises(UninitialisedAllocation):
+            np.empty(3)

@@ -11,13 +11,16 @@ It holds for the whole process, all threads, while anybody is inside; when the l
 
 from __future__ import annotations
 
+import ast
 import dis
 import functools
 import importlib.abc
 import importlib.machinery
+import itertools
+import linecache
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import CodeType, FrameType, ModuleType
 from typing import Any
@@ -35,6 +38,7 @@ FORBIDDEN: dict[str, dict[str, str]] = {
     "cupyx": {"empty_pinned": "cupyx.zeros_pinned", "empty_like_pinned": "cupyx.zeros_like_pinned"},
 }  # fmt: skip
 
+_HAS_COLUMNS = hasattr(CodeType, "co_positions")  # since Python 3.11
 _lock = threading.RLock()
 _inside = 0
 _undo: list[Callable[[], None]] = []
@@ -90,23 +94,23 @@ def _guard_module(name: str) -> None:
     for attribute, instead in FORBIDDEN[name].items():
         original = getattr(module, attribute, None)
         if original is not None:
-            stand_in = _NdarrayStandIn if attribute == "ndarray" else _guarded
-            guards[attribute] = stand_in(original, f"{name}.{attribute}", instead)
-            if attribute != "ndarray":
+            guards[attribute] = _guarded(original, f"{name}.{attribute}", instead)
+            if attribute != "ndarray":  # a class is more than its call
                 _replace_taken_out(original, guards[attribute])
-    properties = {attribute: _asking_property(attribute, guard) for attribute, guard in guards.items()}
+    properties = {name: _asking_property(name, vars(module)[name], guard) for name, guard in guards.items()}
     original_class = module.__class__
     module.__class__ = type("GuardedModule", (original_class,), properties)
     _undo.append(lambda: setattr(module, "__class__", original_class))
 
 
-def _asking_property(attribute: str, guard: object) -> property:
+def _asking_property(attribute: str, original: object, guard: object) -> property:
     """Return a property of a module: the guard where an instruction of the user's code names the attribute."""
 
     def get(module: ModuleType) -> Any:
         frame = sys._getframe(1)
         asked = not runs_third_party(frame) and _names(frame.f_code, frame.f_lasti, attribute)
-        return guard if asked else vars(module)[attribute]
+        held = vars(module)[attribute]
+        return guard if asked and held is original else held  # somebody's own patch of it is his
 
     def set_(module: ModuleType, value: object) -> None:
         vars(module)[attribute] = value
@@ -119,7 +123,7 @@ def _asking_property(attribute: str, guard: object) -> property:
 
 @functools.lru_cache(maxsize=4096)
 def _names(code: CodeType, at: int, attribute: str) -> bool:
-    """Return whether the instruction at this place takes an attribute by its name; `ndarray`, to call or keep it.
+    """Return whether the instruction at this place takes an attribute by its name; `ndarray`, to call it at once.
 
     It does not where a function written in C asks; what that is called with, `getattr` too, is not looked at.
     """
@@ -127,39 +131,41 @@ def _names(code: CodeType, at: int, attribute: str) -> bool:
     taking = next(instruction for instruction in instructions if instruction.offset == at)
     if taking.opname not in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM") or taking.argval != attribute:
         return False
-    following = [i for i in instructions if i.opname not in ("CACHE", "EXTENDED_ARG")]
+    following = next(i.opname for i in instructions if i.opname not in ("CACHE", "EXTENDED_ARG"))
     if attribute != "ndarray":
-        return following[0].opname != "IS_OP"
-    kept = following[0].opname.startswith("STORE_") and "@" not in str(following[0].argval)  # pytest's own names
+        return following != "IS_OP"
     method = taking.opname == "LOAD_METHOD" or (sys.version_info >= (3, 12) and "NULL" in taking.argrepr)
-    return kept or method or _is_called(following)
+    return method or _place(code, at, taking) in _calls_of_ndarray(code.co_filename)
 
 
-# How many values lie above what is called, beside the number of arguments; since Python 3.13 an empty one is there.
-_ABOVE = {"CALL_FUNCTION": 0, "CALL_FUNCTION_KW": 1, "PRECALL": 0} | (
-    {"CALL": 1, "CALL_KW": 2} if sys.version_info >= (3, 13) else {"CALL": 0}
-)
+def _place(code: CodeType, at: int, taking: dis.Instruction) -> tuple[int | None, int | None]:
+    """Return line and column, in bytes, where an instruction's expression ends; before Python 3.11 the line alone."""
+    if _HAS_COLUMNS:
+        _, line, _, column = next(itertools.islice(code.co_positions(), at // 2, None))
+        return line, column
+    return max(line for start, line in dis.findlinestarts(code) if start <= taking.offset), None
 
 
-def _is_called(following: Iterable[dis.Instruction]) -> bool:
-    """Return whether these instructions call the value on top of the stack, and do not give it to something else."""
-    above = 0
-    for instruction in following:
-        if instruction.opname in _ABOVE:
-            called_with = _ABOVE[instruction.opname] + (instruction.arg or 0)
-            if above <= called_with:
-                return above == called_with
-        elif instruction.opname == "CALL_FUNCTION_EX" and above in (1, 2, 3):  # with * and perhaps **
-            return True
-        above += dis.stack_effect(instruction.opcode, instruction.arg, jump=False)
-        if above < 0:
-            return False
-    return False
+@functools.lru_cache(maxsize=256)
+def _calls_of_ndarray(filename: str) -> frozenset[tuple[int | None, int | None]]:
+    """Return where in a file `….ndarray` ends that is called, as `_place` says it."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(filename)))
+    except (SyntaxError, ValueError):
+        return frozenset()
+    called = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    named = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "ndarray"]
+    if _HAS_COLUMNS:
+        return frozenset((node.end_lineno, node.end_col_offset) for node in named if node in called)
+    other = {node.lineno for node in named if node not in called}  # a line that has both is let pass
+    return frozenset((node.lineno, None) for node in named if node in called and node.lineno not in other)
 
 
 def _guarded(original: Callable[..., Any], called: str, instead: str) -> Callable[..., Any]:
     def guarded(*arguments: Any, **named: Any) -> Any:
-        _refuse(sys._getframe(1), called, instead)
+        memory = arguments[2] if len(arguments) > 2 else named.get("buffer", named.get("memptr"))
+        if not isinstance(original, type) or memory is None:  # a class with a buffer is a view of memory that is there
+            _refuse(sys._getframe(1), called, instead)
         return original(*arguments, **named)
 
     for attribute in ("__name__", "__qualname__", "__doc__", "__module__"):
@@ -189,50 +195,12 @@ def _replace_taken_out(original: object, guarded: object) -> None:
 def _replace(names: dict[str, Any], name: str, value: object) -> None:
     original = names[name]
     names[name] = value
-    _undo.append(lambda: names.__setitem__(name, original))
 
+    def put_back() -> None:
+        if names.get(name) is value:  # else the user has given the name to something else meanwhile
+            names[name] = original
 
-class _NdarrayStandIn:
-    """In place of the class `ndarray`: the same to isinstance, issubclass, class statements and comparison."""
-
-    def __init__(self, real: Any, called: str, instead: str) -> None:
-        self.__dict__.update(_real=real, _called=called, _instead=instead)
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        memory = arguments[2] if len(arguments) > 2 else named.get("buffer", named.get("memptr"))
-        if memory is None:  # it would allocate; else it is a view of memory that is there
-            _refuse(sys._getframe(1), self._called, self._instead)
-        return self._real(*arguments, **named)
-
-    def __instancecheck__(self, instance: object) -> bool:
-        return isinstance(instance, self._real)
-
-    def __subclasscheck__(self, subclass: type) -> bool:
-        return issubclass(subclass, self._real)
-
-    def __mro_entries__(self, bases: tuple[object, ...]) -> tuple[Any, ...]:
-        return (self._real,)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
-
-    def __eq__(self, other: object) -> bool:
-        return other is self or other is self._real
-
-    def __hash__(self) -> int:
-        return hash(self._real)
-
-    def __or__(self, other: Any) -> Any:
-        return self._real | other
-
-    def __ror__(self, other: Any) -> Any:
-        return other | self._real
-
-    def __getitem__(self, item: Any) -> Any:
-        return self._real[item]
-
-    def __repr__(self) -> str:
-        return repr(self._real)
+    _undo.append(put_back)
 
 
 # CuPy imported after entry --------------------------------------------------------------------------------------------

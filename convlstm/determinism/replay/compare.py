@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ NUMBER = re.compile(
 # What stands between a clock's number and the number before it, and what follows.
 BEFORE_CLOCK = re.compile(r"(?<![a-z])(time|elapsed|took|date|duration)(?![a-z])|^:$", re.IGNORECASE)
 AFTER_CLOCK = re.compile(r"\s*((m|µ|n)?s\b|sec|min(utes)?\b|it/s)|:\d\d", re.IGNORECASE)
+DAY = 86400.0  # seconds
 ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 Place = tuple[str, int, int]  # "line", "observed" or "end", which one, which number in it
 
@@ -113,6 +115,10 @@ def _numbers(where: str, x: str, y: str, hint: str) -> Difference:
         a, b = (float.fromhex(n) if "x" in n.lower() else float(n) for n in (x, y))
     except (ValueError, OverflowError):
         return Difference(where, x, y, hint=hint)
+    if x.isdigit() and y.isdigit():  # whole numbers, of any size
+        return Difference(where, x, y, hex(int(x)), hex(int(y)), None, hint)
+    if abs(a - time.time()) < DAY and a < b:
+        hint = hint or "it looks like the time of day"
     return Difference(where, x, y, a.hex(), b.hex(), ulp_distance(np.float64(a), np.float64(b)), hint)
 
 

@@ -55,6 +55,7 @@ class Verdict:
         elsewhere: memory changes the result, but that of no array: a library's own.
         numbers: how many lines with numbers and observed values were compared.
         runs: how many times the script was run.
+        tried: the axes that were changed.
     """
 
     changed: dict[Axis, Changed]
@@ -62,6 +63,7 @@ class Verdict:
     elsewhere: bool
     numbers: int
     runs: int
+    tried: tuple[Axis, ...] = AXES
 
     @property
     def stable(self) -> bool:
@@ -81,7 +83,7 @@ class Verdict:
             }  # fmt: skip
         return {
             "stable": self.stable,
-            "axes": {axis: axis in self.changed for axis in AXES},
+            "axes": {axis: axis in self.changed if axis in self.tried else None for axis in AXES},
             "first_difference": difference,
             "culprits": [{"file": c.file, "line": c.line, "text": c.text} for c in self.culprits],
         }
@@ -90,7 +92,9 @@ class Verdict:
         lines = []
         for axis in AXES:
             found = self.changed.get(axis)
-            verdict = "same" if found is None else f"CHANGED with {found.change.what}: {found.difference}"
+            verdict = "same" if axis in self.tried else "not tried"
+            if found is not None:
+                verdict = f"CHANGED with {found.change.what}: {found.difference}"
             lines.append(f"{axis:9}  {verdict}")
         if self.culprits:
             lines.append("the lines whose memory is read before it is written:")
@@ -127,8 +131,10 @@ def replay(
 
     Raises:
         CannotRun: see there.
-        ValueError: there is no such file.
+        ValueError: there is no such file, or `timeout` is no time.
     """
+    if not 0 < timeout < float("inf"):
+        raise ValueError(f"timeout must be a number of seconds > 0; got {timeout}")
     if not Path(script).is_file():
         raise ValueError(
             f"{script} is {'a directory' if Path(script).is_dir() else 'not there'}; replay takes a script"
@@ -165,7 +171,8 @@ def replay(
     ordered = {axis: changed[axis] for axis in AXES if axis in changed}
     lines = tuple(Culprit(file, line, _source(file, line)) for file, line in culprits)
     numbers = len(plain.observed) + sum(1 for line in plain.lines if any(map(str.isdigit, line)))
-    return Verdict(ordered, lines, "memory" in changed and not culprits, numbers, session.runs)
+    tried = tuple(axis for axis in AXES if axis in axes)
+    return Verdict(ordered, lines, "memory" in changed and not culprits, numbers, session.runs, tried)
 
 
 class _Session:
