@@ -26,6 +26,7 @@ def found(source: str, rules: frozenset[str] | None = None) -> list[tuple[str, i
 
 ACCUMULATED = {
     "in place": "x = np.empty(3)\nx += 1",
+    "several, made alike": "a, b = (np.empty(3) for _ in range(2))\na += 1",
     "in place, by element": "x = np.empty(3)\nx[0] += 1",
     "in a loop": "x = cp.empty([2, 3])\nfor t in range(5):\n    x += t",
     "in a loop, last to first": "def f(T, d):\n    x = cp.empty(3)\n    for t in cp.arange(T - 1, -1, -1):\n        x -= d[t]",

@@ -146,7 +146,9 @@ def test_verify_a_run_without_steps(run: Path, convlstm: Command) -> None:
     (run / "ledger.jsonl").write_text("")
     code, out, _ = convlstm("verify", run)
     assert code == 1
-    assert out.startswith("not identical: every digest agrees, but ")
+    first, second = out.splitlines()
+    assert first.startswith("the ledger holds 0 of the ")
+    assert second.startswith("not identical: every digest agrees, but ")
 
 
 def test_verify_what_is_no_run(run: Path, tmp_path: Path, convlstm: Command) -> None:

@@ -97,6 +97,14 @@ def _assign(machine: Machine, node: ast.Assign) -> None:
             for part, found, written in zip(target.elts, values, value.elts, strict=True):
                 bind(machine, part, found, written)
             return
+    if not others and isinstance(target, ast.Tuple) and isinstance(value, (ast.ListComp, ast.GeneratorExp)):
+        evaluate(machine, value.generators[0].iter)
+        made = evaluate(machine, value.elt)
+        for (
+            part
+        ) in target.elts:  # a, b = (np.zeros(3) for _ in range(2)): several, told from each other by nothing here
+            bind(machine, part, made, value.elt)
+        return
     if isinstance(target, ast.Name) and isinstance(value, (ast.List, ast.Dict)) and not others:
         _bind_entries(machine, target.id, value)
         return
