@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convlstm.config import Config
+from convlstm.determinism.forbid import forbid_uninitialised
 from convlstm.determinism.replay.compare import Difference, first_element
 from convlstm.ledger import chain
 from convlstm.recorded_run import RecordedRun, differing_environments
@@ -97,7 +98,8 @@ def diff(one: RecordedRun, other: RecordedRun, report: Callable[[str], None]) ->
     taken = []
     for which, run in (("first", one), ("second", other)):
         report(f"taking {step + 1} steps of the {which} run again")
-        taken.append(_take(run, step))
+        with forbid_uninitialised():
+            taken.append(_take(run, step))
     (a, a_came), (b, b_came) = taken
     return Divergence(False, step, steps, settings, environments, (a_came, b_came), _first_to_part(a, b))
 
