@@ -379,3 +379,18 @@ def test_a_script_of_this_project_that_imports_it_first(tmp_path: Path) -> None:
     verdict = replay(str(script), tell=lambda text: None, axes=("memory",))
     assert verdict.stable, str(verdict)
     assert verdict.numbers == 2
+
+
+def test_what_cupy_has_beside_numpy(tmp_path: Path) -> None:
+    script = tmp_path / "cupys.py"
+    script.write_text(
+        "import cupy as cp\nimport cupyx\n"
+        "@cp.fuse()\ndef twice(x):\n    return 2 * x\n"
+        "x = cp.zeros(3)\ncupyx.scatter_add(x, cp.array([0, 0, 2]), 1.0)\n"
+        "with cp.cuda.Device(0):\n    print(twice(x).get().sum(), cupyx.zeros_pinned(2).sum())\n"
+    )
+    verdict = replay(str(script), cupy_as_numpy=True, tell=lambda text: None, axes=("hash",))
+    assert verdict.stable, str(verdict)
+    script.write_text("import cupy as cp\ncp.RawKernel('', 'f')\n")
+    with pytest.raises(CannotRun, match=r"cupy\.RawKernel has no counterpart in NumPy"):
+        replay(str(script), cupy_as_numpy=True, tell=lambda text: None, axes=("hash",))

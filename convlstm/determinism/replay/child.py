@@ -89,7 +89,7 @@ class _Preparing(importlib.abc.MetaPathFinder):
         if fullname == "cupy" and not self._job["cupy_as_numpy"] and self._device_memory is None:
             importlib.import_module("numpy")
             return _and_then("cupy", path, self._prepare_device)
-        if fullname == "chainer" or (fullname == "cupy" and self._job["cupy_as_numpy"]):
+        if fullname == "chainer" or (fullname in ("cupy", "cupyx") and self._job["cupy_as_numpy"]):
             importlib.import_module("numpy")
             make = self._lent.pop(fullname, None)  # once: Chainer is looked for as ever while it is being made
             return make and importlib.util.spec_from_loader(fullname, _Maker(make))
@@ -100,9 +100,9 @@ class _Preparing(importlib.abc.MetaPathFinder):
             from convlstm.backends.chainer_import import import_chainer
             from convlstm.determinism.memory import ArrayMemory
             from convlstm.determinism.observation import _recorders
-            from convlstm.determinism.replay.imports import numpy_as_cupy
+            from convlstm.determinism.replay.imports import numpy_as_cupy, numpy_as_cupyx
 
-        self._lent = {"chainer": import_chainer, "cupy": numpy_as_cupy}
+        self._lent = {"chainer": import_chainer, "cupy": numpy_as_cupy, "cupyx": numpy_as_cupyx}
         _recorders.append(self._record)
         self.memory = ArrayMemory(self._byte, self._job["offset"])
         self.memory.install()

@@ -12,11 +12,12 @@ import numpy as np
 def numpy_as_cupy() -> ModuleType:
     """Return a module that offers NumPy's functions under CuPy's name, and the few that only CuPy has."""
     cupy: Any = ModuleType("cupy")
-    cupy.__getattr__ = lambda name: getattr(np, name)  # ndarray, zeros, empty, random, linalg, …
+    cupy.__getattr__ = _of_numpy  # ndarray, zeros, empty, random, linalg, …
     cupy.__path__ = []
     cupy.__version__ = np.__version__
     cupy.asnumpy = lambda array, *_, **__: np.array(array)
     cupy.get_array_module = lambda *_: cupy
+    cupy.fuse = lambda *given, **_: given[0] if given and callable(given[0]) else lambda function: function
     cupy.cuda = ModuleType("cupy.cuda")
     cupy.cuda.__dict__.update(
         Device=_Nothing, Stream=_Nothing, Event=_Nothing, is_available=lambda: True,
@@ -28,6 +29,23 @@ def numpy_as_cupy() -> ModuleType:
     for name in ("random", "linalg", "fft"):
         sys.modules[f"cupy.{name}"] = getattr(np, name)
     return cupy  # type: ignore[no-any-return]
+
+
+def numpy_as_cupyx() -> ModuleType:
+    """Return a module with what NumPy can do of CuPy's own additions: scatter operations and pinned memory."""
+    cupyx: Any = ModuleType("cupyx")
+    cupyx.__path__ = []
+    cupyx.scatter_add, cupyx.scatter_max, cupyx.scatter_min = np.add.at, np.maximum.at, np.minimum.at
+    for name in ("empty", "zeros"):
+        setattr(cupyx, f"{name}_pinned", getattr(np, name))
+        setattr(cupyx, f"{name}_like_pinned", getattr(np, f"{name}_like"))
+    return cupyx  # type: ignore[no-any-return]
+
+
+def _of_numpy(name: str) -> Any:
+    if not hasattr(np, name):
+        raise AttributeError(f"cupy.{name} has no counterpart in NumPy, so --cupy-as-numpy cannot run it")
+    return getattr(np, name)
 
 
 class _Nothing:
