@@ -58,8 +58,10 @@ def check_variants(backend: str, seed: int, show: Callable[[str], None]) -> bool
     chosen = get_backend(backend)
     show(f"backend {chosen.name} ({chosen.description})")
     show(f"{'variant':64} {'entries':>7} {'largest error':>13}  verdict")
-    bad = {}
+    bad: dict[str, Report] = {}
+    count = 0
     for variant in variants(backend, seed):
+        count += 1
         report = variant.check(seed)
         entries = sum(row.checked for row in report.rows)
         error = max((row.error or 0.0 for row in report.rows), default=0.0)
@@ -68,6 +70,7 @@ def check_variants(backend: str, seed: int, show: Callable[[str], None]) -> bool
             bad[variant.name] = report
     for name, report in bad.items():
         show(f"{name}\n{report}")
+    show(f"{len(bad)} of {count} variants are wrong" if bad else f"all gradients of {count} variants are right")
     return not bad
 
 
