@@ -60,4 +60,6 @@ def test_no_mixture_of_statements_makes_it_fail(data: st.DataObject) -> None:
 @given(st.binary(max_size=300) | st.text(max_size=300).map(lambda text: text.encode("utf-8", "replace")))
 def test_no_bytes_make_it_fail(data: bytes) -> None:
     for name in ("x.py", "x.ipynb"):
-        audit_text(Report(), name, data, EVERY_RULE)
+        report = Report()
+        audit_text(report, name, data, EVERY_RULE)
+        assert all(f.place.line >= 1 and f.place.column >= 1 for f in report.findings)
