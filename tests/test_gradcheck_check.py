@@ -1,4 +1,4 @@
-"""`check_gradients` with losses, arrays and arguments of every kind; its report, and what it says while it works."""
+"""`check_gradients` with losses, arrays and arguments of every kind."""
 
 from __future__ import annotations
 
@@ -17,31 +17,9 @@ from hypothesis import strategies as st
 
 from convlstm import check_gradients
 from convlstm.backends import Array
-from convlstm.gradcheck import Report
-from convlstm.gradcheck.report import Row, table
 from tests import cupy_stand_in
+from tests.gradient_problems import PARAMETERS, RIGHT, gradients, loss
 from tests.numerical import read_only
-
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(6, 3))
-PARAMETERS = {"W": RNG.normal(size=(4, 3)), "b": RNG.normal(size=4)}
-
-
-def loss(parameters: Mapping[str, Array]) -> float:
-    """Σ tanh²(W x + b), of whatever dtype the parameters are."""
-    x = X.astype(parameters["W"].dtype)
-    return float((np.tanh(x @ parameters["W"].T + parameters["b"]) ** 2).sum())
-
-
-def gradients(parameters: Mapping[str, Array]) -> dict[str, Array]:
-    x = X.astype(parameters["W"].dtype)
-    t = np.tanh(x @ parameters["W"].T + parameters["b"])
-    dz = 2 * t * (1 - t**2)
-    return {"W": dz.T @ x, "b": dz.sum(axis=0)}
-
-
-RIGHT = gradients(PARAMETERS)
-
 
 # Losses that allow no check -------------------------------------------------------------------------------------------
 
@@ -400,143 +378,6 @@ def test_wrong_types_are_named(parameters: Any, given_gradients: Any, said: str)
 def test_no_parameters() -> None:
     with pytest.raises(ValueError, match=r"^parameters must hold at least one array; got an empty dictionary$"):
         check_gradients(loss, {}, {})
-
-
-# The report -----------------------------------------------------------------------------------------------------------
-
-
-def test_report_is_a_table_of_every_parameter() -> None:
-    report = check_gradients(loss, {**PARAMETERS, "long_name": np.ones(2)}, {"W": RIGHT["W"], "b": -RIGHT["b"]})
-    lines = str(report).splitlines()
-    assert lines[0].split() == ["parameter", "shape", "checked", "largest", "error", "verdict"]
-    assert set(lines[1]) == {"─"}
-    assert [line.split()[0] for line in lines[2:5]] == ["W", "b", "long_name"]
-    assert lines[2].split("  ")[-1] == "right"
-    assert "12 of 12" in lines[2]
-    assert lines[3].endswith("WRONG")
-    assert "2.0e+00" in lines[3]
-    assert "0 of 2" in lines[4]
-    assert "–" in lines[4]
-    assert lines[5].startswith("b: wrong sign")
-    assert lines[6].startswith("long_name: missing")
-    assert lines[-1] == "2 found at fault"
-    column = lines[0].index("verdict")
-    assert all(line[column - 1] == " " and line[column] != " " for line in (lines[0], *lines[2:5]))
-
-
-def test_report_of_right_gradients() -> None:
-    report = check_gradients(loss, PARAMETERS, RIGHT)
-    assert report.faults == {}
-    assert str(report).splitlines()[-1] == "all gradients are right"
-    assert "at fault" not in str(report)
-    assert report.evaluations > 2 * 16
-
-
-def test_evaluations_are_those_of_the_loss() -> None:
-    calls: list[int] = []
-
-    def counted(parameters: dict[str, Array]) -> float:
-        calls.append(0)
-        return loss(parameters)
-
-    assert check_gradients(counted, PARAMETERS, RIGHT).evaluations == len(calls)
-
-
-def test_faults_with_the_same_line_are_told_together() -> None:
-    report = Report({"W": "zero", "b": "wrong", "V": "zero"})
-    assert str(report).splitlines() == ["W, V: zero", "b: wrong", "3 found at fault"]
-
-
-def test_remarks_stand_in_brackets_before_the_last_line() -> None:
-    lines = str(Report({}, (Row("W", (2,), 2, 0.0, "kink"),), ("a remark",))).splitlines()
-    assert lines[-2:] == ["(a remark)", "all gradients are right"]
-    assert lines[2].endswith("not smooth here")
-
-
-def test_table_aligns_its_columns() -> None:
-    assert table([("a", "b"), ("long", "x"), ("y", "longer")]) == [
-        "a     b",
-        "────────────",
-        "long  x",
-        "y     longer",
-    ]
-
-
-# Progress -------------------------------------------------------------------------------------------------------------
-
-
-class Clock:
-    """A clock that every call of the loss advances."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float, terminal: bool) -> None:
-        self.now, self.seconds = 100.0, seconds
-        monkeypatch.setattr("convlstm.gradcheck.progress.time.monotonic", lambda: self.now)
-        monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
-
-    def loss(self, parameters: dict[str, Array]) -> float:
-        self.now += self.seconds
-        return loss(parameters)
-
-
-@pytest.mark.parametrize("terminal", [True, False])
-def test_quick_check_says_nothing(
-    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:  # fmt: skip
-    clock = Clock(monkeypatch, 0.01, terminal)
-    check_gradients(clock.loss, PARAMETERS, RIGHT)
-    assert capsys.readouterr() == ("", "")
-
-
-def test_slow_check_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    clock = Clock(monkeypatch, 1.0, terminal=False)
-    check_gradients(clock.loss, PARAMETERS, RIGHT)
-    seconds = clock.now - 100
-    out, err = capsys.readouterr()
-    assert out == ""
-    lines = err.splitlines()
-    assert lines[0] == "gradient check: W: 0 entries checked"
-    assert 2 <= len(lines) <= seconds / 10 + 1  # a line each ten seconds, where nothing can be overwritten
-    assert all(line.startswith("gradient check: ") for line in lines)
-    assert "\x1b" not in err
-    assert "\r" not in err
-
-
-def test_slow_check_on_a_terminal_overwrites_its_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    clock = Clock(monkeypatch, 1.0, terminal=True)
-    check_gradients(clock.loss, PARAMETERS, RIGHT)
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "\n" not in err
-    shown = err.split("\r\x1b[K")
-    assert shown[0] == ""
-    assert shown[-1] == ""  # the line is taken off again
-    assert "gradient check: W: 0 entries checked" in shown
-    assert "gradient check: b: 3 entries checked" in shown
-
-
-def test_line_is_taken_off_the_terminal_when_the_loss_raises(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    clock = Clock(monkeypatch, 1.0, terminal=True)
-
-    def failing(parameters: dict[str, Array]) -> float:
-        if clock.now > 140:
-            raise ZeroDivisionError
-        return clock.loss(parameters)
-
-    with pytest.raises(ZeroDivisionError):
-        check_gradients(failing, PARAMETERS, RIGHT)
-    assert capsys.readouterr().err.endswith("\r\x1b[K")
-
-
-def test_progress_may_go_elsewhere(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    clock = Clock(monkeypatch, 10.0, terminal=True)
-    said: list[str] = []
-    check_gradients(clock.loss, PARAMETERS, RIGHT, progress=said.append)
-    assert "W: 11 entries checked" in said
-    assert capsys.readouterr() == ("", "")
 
 
 # What it needs --------------------------------------------------------------------------------------------------------

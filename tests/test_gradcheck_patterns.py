@@ -15,39 +15,10 @@ from hypothesis.extra import numpy as arrays_of
 
 from convlstm import check_gradients
 from convlstm.backends import Array
-from convlstm.gradcheck import Report
-from convlstm.gradcheck.factors import name_factor
 from convlstm.gradcheck.patterns import ROTATED, gate_orders, name_derivative, rearrangements
+from tests.gradient_problems import THREE, Problem, Shape
 
-Shape = tuple[int, ...]
 Change = Callable[[Array], Array]
-
-
-class Problem:
-    """Σ tanh²(Σ A_p·p), a smooth loss of any parameters, in whose gradient no two entries are equal."""
-
-    def __init__(self, shapes: dict[str, Shape], seed: int = 0) -> None:
-        rng = np.random.default_rng(seed)
-        size = sum(math.prod(shape) for shape in shapes.values())
-        self.parameters = {name: rng.normal(size=shape) for name, shape in shapes.items()}
-        self.A = {name: rng.normal(0, size**-0.5, (size + 1, math.prod(shape))) for name, shape in shapes.items()}
-
-    def tanh(self, parameters: dict[str, Array]) -> Array:
-        return np.tanh(sum(self.A[name] @ parameter.ravel() for name, parameter in parameters.items()))
-
-    def loss(self, parameters: dict[str, Array]) -> float:
-        return float((self.tanh(parameters) ** 2).sum())
-
-    def gradients(self, parameters: dict[str, Array]) -> dict[str, Array]:
-        t = self.tanh(parameters)
-        return {name: ((2 * t * (1 - t**2)) @ A).reshape(parameters[name].shape) for name, A in self.A.items()}
-
-    def gradients_at_start(self) -> dict[str, Array]:
-        return self.gradients(self.parameters)
-
-    def check(self, changed: dict[str, Array], sizes: dict[str, int] | None = None) -> Report:
-        """Check the right gradients with some of them changed."""
-        return check_gradients(self.loss, self.parameters, {**self.gradients_at_start(), **changed}, sizes=sizes)
 
 
 def line(shape: Shape, change: Change, sizes: dict[str, int] | None = None, seed: int = 0) -> str:
@@ -433,9 +404,6 @@ def test_weight_decay_in_all() -> None:
     assert all("weight decay" in said for said in report.faults.values())
 
 
-THREE = {"W_x": (4, 6), "W_h": (4, 4), "b": (5,)}
-
-
 @pytest.mark.parametrize("bound", [1.0, 0.5, 0.25])
 def test_clipped_by_the_norm_of_each(bound: float) -> None:
     problem = Problem(THREE)
@@ -488,98 +456,3 @@ def test_clipped_inside_the_time_loop() -> None:
     g = problem.gradients_at_start()["W_x"] + np.random.default_rng(0).normal(size=(4, 6))
     report = problem.check({"W_x": g / np.linalg.norm(g)})
     assert report.faults["W_x"].startswith("clipped inside the time loop: its norm is exactly 1")
-
-
-# Several together -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("names", [("f", "i"), ("f", "g", "i"), ("f", "g", "i", "o")])
-@pytest.mark.parametrize("shape", [(3, 4), (5,)])
-def test_exchanged_names(names: tuple[str, ...], shape: Shape) -> None:
-    problem = Problem({**dict.fromkeys("ifgo", shape), "b": (6,)})
-    right = problem.gradients_at_start()
-    following = dict(zip(names, (*names[1:], names[0]), strict=True))
-    report = problem.check({name: right[other] for name, other in following.items()})
-    assert set(report.faults) == set(names)
-    for name, other in following.items():
-        assert report.faults[name].endswith(f"this is the gradient of {other!r}")
-
-
-def test_one_gradient_given_under_two_names() -> None:
-    problem = Problem({"i": (3, 4), "f": (3, 4)})
-    report = problem.check({"i": problem.gradients_at_start()["f"]})
-    assert list(report.faults) == ["i"]
-
-
-@pytest.mark.parametrize("factor", [2.0, -1.0, 1 / 9, 0.001])
-def test_same_factor_in_all(factor: float) -> None:
-    problem = Problem({**THREE, "one": (1,)})
-    report = problem.check({n: factor * g for n, g in problem.gradients_at_start().items()}, {"N": 9})
-    assert len(set(report.faults.values())) == 1
-    assert set(report.faults) == {*THREE, "one"}
-    said = report.faults["one"]
-    assert said.startswith(f"{name_factor(factor, {'N': 9})} (the same ")
-
-
-def test_different_factors_are_named_one_by_one() -> None:
-    problem = Problem(THREE)
-    right = problem.gradients_at_start()
-    report = problem.check({"W_x": 2 * right["W_x"], "b": -right["b"]})
-    assert report.faults["W_x"].startswith("constant factor 2")
-    assert report.faults["b"].startswith("wrong sign")
-    assert "W_h" not in report.faults
-
-
-@pytest.mark.parametrize(("name", "said"), [("W_x", "summed over time with = in place of +="), ("b", "a bias's")])
-def test_one_alone_without_a_pattern(name: str, said: str) -> None:
-    problem = Problem({"W_x": (5, 7), "W_h": (5, 5), "b": (5,)})
-    noise = np.random.default_rng(0).normal(size=problem.parameters[name].shape)
-    report = problem.check({name: noise})
-    assert list(report.faults) == [name]
-    assert report.faults[name].startswith("only this gradient is wrong")
-    assert said in report.faults[name]
-
-
-# Names of factors -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("k", "sizes", "said"),
-    [
-        (-1.0, {}, "wrong sign: exactly minus the right gradient"),
-        (-1.0, {"N": 1}, "wrong sign: exactly minus the right gradient"),
-        (0.3, {}, "^constant factor 0.3$"),
-        (1 / 3, {}, "constant factor 0.3333 = 1/3: a mean over 3 "),
-        (1 / 7, {"N": 7}, "^constant factor 0.1429 = 1/7: .* divided by N = 7 "),
-        (-1 / 7, {"N": 7}, "^wrong sign and constant factor -0.1429 = 1/7: .* divided by N = 7 "),
-        (7.0, {"N": 7}, "^constant factor 7: .* not divided by N = 7 "),
-        (7 * 3 * 5.0, {"N": 7, "T": 3, "pixels": 5}, "not divided by N·T·pixels = 105 "),
-        (0.003, {}, "a learning rate: this is the update η·gradient with η = 0.003"),
-        (0.05, {}, "constant factor 0.05 = 1/20: "),
-        (0.02, {}, "a learning rate: .* η = 0.02, .*or a mean over 50 "),
-        (0.0123, {}, "^constant factor 0.0123$"),
-        (1e-4, {}, "η = 0.0001"),
-        (1e-4, {"pixels": 10_000}, " divided by pixels = 10000 "),
-    ],
-)
-def test_name_of_a_factor(k: float, sizes: dict[str, int], said: str) -> None:
-    assert re.search(said, name_factor(k, sizes))
-
-
-def test_sizes_of_one_explain_nothing() -> None:
-    assert "N" not in name_factor(3.7, {"N": 1, "T": 1}).replace("samples N", "")
-
-
-def test_a_factor_two_sizes_explain_names_both() -> None:
-    said = name_factor(1 / 4, {"N": 4, "T": 4})
-    assert " divided by N = 4 " in said
-    assert " divided by T = 4 " in said
-
-
-@given(k=st.floats(1e-9, 1e9), sign=st.sampled_from([-1, 1]))
-@settings(max_examples=100, deadline=None)
-def test_every_factor_has_one_line(k: float, sign: int) -> None:
-    said = name_factor(sign * k, {"N": 8})
-    assert said
-    assert "\n" not in said
-    assert said.startswith("wrong sign") == (sign < 0)
