@@ -13,6 +13,7 @@ from typing import Any
 
 from convlstm.backends import Array, Backend, get_backend
 from convlstm.config import Config
+from convlstm.from_config import untrained_model
 from convlstm.gradcheck import LengthsReport, Report, check_gradients, check_gradients_over_time
 from convlstm.gradcheck.check import check_problem
 from convlstm.gradcheck.scripts import ScriptError, describe, load_function, takes_length
@@ -21,7 +22,6 @@ from convlstm.losses import LOSSES
 from convlstm.model import NextFrame
 from convlstm.parameters import KINDS
 from convlstm.randomness import generator
-from convlstm.training import untrained_model
 
 Arrays = Mapping[str, Array]
 FRAMES = 2  # shown, and again as many fed back, when a configured model is checked

@@ -27,14 +27,13 @@ import numpy as np
 
 from convlstm.backends import Array, Backend
 from convlstm.clipping import CLIPPINGS
-from convlstm.config import Config, ConfigError, config_as_toml
-from convlstm.data.digits import Split, digit_sequences
+from convlstm.config import Config, config_as_toml
 from convlstm.determinism.forbid import forbid_uninitialised
 from convlstm.environment import machine
+from convlstm.from_config import make_model, make_optimizer, sequences
 from convlstm.ledger import Ledger
 from convlstm.model import NextFrame
-from convlstm.optimizers import SGD, Adam, Optimizer
-from convlstm.parameter_files import assign_parameters, load_parameters, save_parameters
+from convlstm.parameter_files import save_parameters
 from convlstm.report import forecast_figure
 from convlstm.run_directory import RunDirectoryError
 from convlstm.schedules import SCHEDULES
@@ -43,7 +42,6 @@ from convlstm.whole_files import write_whole
 Record = Callable[[float, dict[str, Array], dict[str, Array]], object]  # takes loss, gradients, weights
 
 SEQUENCES_SHOWN = 3
-SEQUENCES_FOR_MEAN = 32
 
 
 class NotFinite(ArithmeticError):
@@ -215,53 +213,6 @@ def draw_forecast(config: Config, model: NextFrame, path: Path) -> None:
     """Draw the first test sequences: what was shown, and the forecast above the truth."""
     shown, forecast, truth = forecast_test(config, model, min(SEQUENCES_SHOWN, config.data.test_sequences))
     forecast_figure(path, shown[:, :, 0], forecast[:, :, 0], truth[:, :, 0])
-
-
-def untrained_model(config: Config, backend: str, dtype: str = "float32") -> NextFrame:
-    """Return the model with parameters drawn from the seed alone.
-
-    Raises:
-        ValueError: a setting; the message names it.
-    """
-    model, side = config.model, config.data.size // config.model.patch
-    return NextFrame(
-        1, model.hidden_channels, model.kernel_size, patch=model.patch, output=model.output, bias=model.bias,
-        peephole=model.peephole, spatial_shape=(side, side), dtype=dtype, backend=backend, seed=config.training.seed,
-    )  # fmt: skip
-
-
-def make_model(config: Config, backend: str) -> NextFrame:
-    """Return the model with its initial parameters: a file's, or drawn so that it first predicts the mean brightness.
-
-    Raises:
-        ValueError: a setting, or a file that cannot be read or does not fit; the message names it.
-    """
-    made = untrained_model(config, backend)
-    if config.model.weights:
-        loaded = load_parameters(config.model.weights)
-        assign_parameters(made.parameters, loaded, made.backend.asarray)
-        for name, array in loaded.items():
-            if not np.isfinite(array).all():
-                raise ConfigError(f"{config.model.weights}: parameter {name!r} holds an infinity or a NaN")
-        return made
-    frames = made.backend.to_numpy(sequences(config, made, "train", range(SEQUENCES_FOR_MEAN)))
-    made.start_from_mean(float(frames.mean(dtype=np.float64)))
-    return made
-
-
-def make_optimizer(config: Config) -> Optimizer:
-    """Return the optimizer before its first step."""
-    kinds: dict[str, Callable[[float], Optimizer]] = {"sgd": SGD, "adam": Adam}
-    return kinds[config.training.optimizer](config.training.learning_rate)
-
-
-def sequences(config: Config, model: NextFrame, split: Split, indices: range) -> Array:
-    """Return whole sequences on the model's backend, (N, context + horizon, 1, size, size)."""
-    data = config.data
-    host = digit_sequences(
-        split, indices, seed=config.training.seed, frames=data.context + data.horizon, size=data.size
-    )
-    return model.backend.asarray(host)
 
 
 def environment(backend: Backend) -> dict[str, Any]:

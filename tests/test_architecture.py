@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Each may import those before it, directly or through others, and none after it.
 CHAIN = (
-    "backends", "randomness", "parameters", "cell", "recurrence", "layer", "model", "training", "verify", "diff", "cli"
+    "backends", "randomness", "parameters", "cell", "recurrence", "layer", "model", "from_config", "training", "verify",
+    "diff", "cli",
 )  # fmt: skip
 # These stand beside the chain: whoever checks his own gradients or his own script with them needs nothing but NumPy.
 BESIDE = ("gradcheck", "determinism")

@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convlstm import training
+from convlstm import from_config, training
 from convlstm.backends import Array
 from convlstm.config import Config, Data, Model, Training, load_config
 from convlstm.data.digits import digit_sequences
+from convlstm.from_config import make_model
 from convlstm.ledger import Ledger
 from convlstm.model import NextFrame
 from convlstm.parameter_files import assign_parameters, load_parameters, save_parameters
 from convlstm.run_directory import RUN_FILES, RunDirectoryError
-from convlstm.training import NotFinite, Outcome, check_config, environment, evaluate, make_model, train
+from convlstm.training import NotFinite, Outcome, check_config, environment, evaluate, train
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn, which is not installed")
 
@@ -114,7 +115,7 @@ def test_its_weights_are_those_of_the_plain_loop(finished: tuple[Run, Outcome]) 
     run, _ = finished
     model = NextFrame(1, (3,), 3, patch=4, output="sigmoid", spatial_shape=(4, 4), backend="numpy", seed=5)
     model.start_from_mean(float(digit_sequences("train", range(32), seed=5, frames=5, size=16).mean(dtype=np.float64)))
-    optimizer = training.make_optimizer(TINY)
+    optimizer = from_config.make_optimizer(TINY)
     for step, (_, loss) in enumerate(run.reports):
         frames = digit_sequences("train", [2 * step, 2 * step + 1], seed=5, frames=5, size=16)
         value, gradients = model.loss_and_gradients(frames, 2, "bce")
@@ -320,7 +321,7 @@ def test_a_run_starts_from_the_weights_of_another(finished: tuple[Run, Outcome],
     learnt = finished[0].weights()
     save_parameters(tmp_path / name, learnt)
     config = replace(TINY, model=replace(TINY.model, weights=str(tmp_path / name)))
-    assert_same_bits(training.make_model(config, "numpy").parameters, learnt)
+    assert_same_bits(from_config.make_model(config, "numpy").parameters, learnt)
 
 
 def test_weights_that_do_not_fit_are_named(finished: tuple[Run, Outcome], tmp_path: Path) -> None:
@@ -370,6 +371,6 @@ def test_a_missing_package_for_the_data(monkeypatch: pytest.MonkeyPatch) -> None
     def missing(*arguments: object, **named: object) -> None:
         raise ModuleNotFoundError("scikit-learn is missing")
 
-    monkeypatch.setattr(training, "digit_sequences", missing)
+    monkeypatch.setattr(from_config, "digit_sequences", missing)
     with pytest.raises(ModuleNotFoundError, match="scikit-learn is missing"):
         check_config(TINY, "numpy")

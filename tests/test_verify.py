@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convlstm import training
+from convlstm import from_config, training
 from convlstm import verify as verify_module
 from convlstm.backends import Array
 from convlstm.backends.numpy_backend import NumpyBackend
@@ -143,7 +143,7 @@ def test_a_run_without_a_step_holds_the_weights_it_began_with(run: Path) -> None
     write_ledger(run, [])
     found = verified(run)
     assert (found.identical, found.steps, found.step) == (False, 0, None)
-    save_parameters(run / "weights.safetensors", training.make_model(TINY, "numpy").parameters)
+    save_parameters(run / "weights.safetensors", from_config.make_model(TINY, "numpy").parameters)
     assert verified(run) == Verification(0, identical=True)
 
 
