@@ -151,7 +151,7 @@ def check_array(backend: Backend, name: str, array: object, dtype: np.dtype[Any]
     if len(given) != len(shape) or not fits:
         wanted = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
         raise ValueError(f"{name} must have shape ({wanted}); got {given}")
-    if 0 in given:
+    if 0 in (got for want, got in zip(shape, given, strict=True) if want != 0):
         raise ValueError(f"{name} must not be empty; got shape {given}")
 
 

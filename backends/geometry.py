@@ -124,3 +124,6 @@ def _padding_sides(padding: Padding, size: Pair, bare: Geometry) -> tuple[Pair, 
             f'padding must be "same", "valid", an integer ≥ 0, (vertical, horizontal) or '
             f"((top, bottom), (left, right)); got {padding!r}"
         ) from None
+
+
+POINTWISE = resolve_geometry(1, 1, (1, 1))  # a 1×1 kernel's geometry is the same on every map

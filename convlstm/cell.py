@@ -1,12 +1,15 @@
 """One time step of a ConvLSTM, forward and backward: the paper's equations.
 
-    z   = W_x ∗ x + W_h ∗ h₋ + b                         four gates' pre-activations, in the order i, f, g, o
+    z   = γ∘N(W_x ∗ x̃ + W_h ∗ h̃₋) + b                   four gates' pre-activations, in the order i, f, g, o
     i   = σ(z_i + p_i∘c₋)                                input gate
     f   = σ(z_f + p_f∘c₋)                                forget gate
     g   = tanh(z_g)                                      candidate
     c   = f∘c₋ + i∘g                                     cell
     o   = σ(z_o + p_o∘c)                                 output gate
     h   = o∘tanh(c)                                      hidden state
+
+γ, N (normalisation.py) and x̃, h̃ (dropout.py) are there only where the layer asks for them; without, the first line is
+the paper's z = W_x ∗ x + W_h ∗ h₋ + b.  A layer without input, as in a forecaster, has no W_x ∗ x.
 
 The first line is here; the elementwise rest, which each backend has in its own form, is `gates_forward` and
 `gates_backward` in backends/gates.py (NumPy) and backends/cuda_gates.py (CUDA).
@@ -21,14 +24,17 @@ from typing import NamedTuple
 
 from convlstm.backends.contract import Array, Backend, Gates, Peepholes
 from convlstm.backends.geometry import Geometry
+from convlstm.dropout import NOTHING, Drop, dropped
+from convlstm.normalisation import Normalised, normalise_backward, normalise_forward
 
 
 class Cell(NamedTuple):
     """What one step computes with; None where the layer has no such parameter."""
 
     backend: Backend
-    W_x: Array  # (4C, Cin, K, K)
+    W_x: Array | None  # (4C, Cin, K, K)
     W_h: Array  # (4C, C, K, K)
+    gain: Array | None  # γ, (4C,) or (4C, H, W)
     b: Array | None  # (4C,) or (4C, H, W)
     peepholes: Peepholes | None  # each (C,) or (C, H, W)
     over_x: Geometry  # of W_x ∗ x
@@ -38,25 +44,39 @@ class Cell(NamedTuple):
 class Step(NamedTuple):
     """What one step keeps for its backward."""
 
-    x: Array  # (N, Cin, Hx, Wx)
-    h_previous: Array | None  # (N, C, H, W), None where it is zero
+    x: Array  # x̃, (N, Cin, Hx, Wx)
+    h_previous: Array | None  # h̃₋, (N, C, H, W), None where it is zero
+    drop: Drop
+    normalised: Normalised | None
     gates: Gates
 
 
-def step_forward(cell: Cell, x: Array, h_previous: Array | None, c_previous: Array) -> tuple[Array, Array, Step]:
+def step_forward(
+    cell: Cell, x: Array, h_previous: Array | None, c_previous: Array, drop: Drop = NOTHING
+) -> tuple[Array, Array, Step]:
     """Return (h, c, what the backward needs).
 
     Args:
         cell: parameters and geometry.
-        x: (N, Cin, Hx, Wx).
+        x: (N, Cin, Hx, Wx); Cin = 0 where the layer has no input.
         h_previous: (N, C, H, W); None where it is zero, which saves its convolution.
         c_previous: (N, C, H, W).
+        drop: masks of x and h₋.
     """
     backend = cell.backend
-    z_x = backend.convolve(x, cell.W_x, cell.over_x)  # (N, 4C, H, W)
+    x, h_previous = dropped(x, drop.x), None if h_previous is None else dropped(h_previous, drop.h)  # x̃, h̃₋
+    z_x = None if cell.W_x is None else backend.convolve(x, cell.W_x, cell.over_x)  # (N, 4C, H, W)
     z_h = None if h_previous is None else backend.convolve(h_previous, cell.W_h, cell.over_h)  # (N, 4C, H, W)
+    if z_x is None:
+        z_x, z_h = z_h, None
+    if z_x is None:  # neither input nor state
+        z_x = backend.zeros((c_previous.shape[0], cell.W_h.shape[0], *c_previous.shape[2:]), x.dtype)
+    normalised = None
+    if cell.gain is not None:
+        normalised = normalise_forward(z_x if z_h is None else z_x + z_h)  # ẑ = N(W_x ∗ x̃ + W_h ∗ h̃₋)
+        z_x, z_h = _over_maps(cell.gain) * normalised.z, None  # γ∘ẑ
     h, c, gates = backend.gates_forward(z_x, z_h, cell.b, c_previous, cell.peepholes)  # z = z_x + z_h + b
-    return h, c, Step(x, h_previous, gates)
+    return h, c, Step(x, h_previous, drop, normalised, gates)
 
 
 def step_backward(
@@ -69,17 +89,14 @@ def step_backward(
         step: what the forward kept; unchanged.
         dh: (N, C, H, W), all that the loss and the next step sent to h.
         dc: (N, C, H, W), what the next step sent to c.
-        gradients: W_x, W_h and, where the layer has them, b, p_i, p_f, p_o: the sums so far, added to in place.
+        gradients: of all that the layer learns, the sums so far, added to in place.
         to_x: whether dx is wanted; else None.
         to_h: whether dh₋ is wanted; else None.
     """
     backend = cell.backend
     dz, dc_previous = backend.gates_backward(dh, dc, step.gates)  # (N, 4C, H, W), (N, C, H, W)
 
-    gradients["W_x"] += backend.gradient_weights(step.x, dz, cell.over_x)  # z = W_x ∗ x + …
-    if step.h_previous is not None:
-        gradients["W_h"] += backend.gradient_weights(step.h_previous, dz, cell.over_h)  # z = … + W_h ∗ h₋ + …
-    if cell.b is not None:
+    if cell.b is not None and "b" in gradients:  # a constant forget bias is no parameter
         gradients["b"] += sum_to(cell.b, dz)  # z = … + b
     if cell.peepholes is not None:
         C = dc.shape[1]
@@ -87,10 +104,25 @@ def step_backward(
         gradients["p_i"] += sum_to(cell.peepholes.p_i, dz_i * step.gates.c_previous)  # z_i + p_i∘c₋
         gradients["p_f"] += sum_to(cell.peepholes.p_f, dz_f * step.gates.c_previous)  # z_f + p_f∘c₋
         gradients["p_o"] += sum_to(cell.peepholes.p_o, dz_o * step.gates.c)  # z_o + p_o∘c
+    if cell.gain is not None and step.normalised is not None:
+        gradients["gain"] += sum_to(cell.gain, dz * step.normalised.z)  # z = γ∘ẑ + b
+        dz = normalise_backward(_over_maps(cell.gain) * dz, step.normalised)  # ẑ = N(W_x ∗ x̃ + W_h ∗ h̃₋)
 
-    dx = backend.gradient_input(dz, cell.W_x, cell.over_x, *step.x.shape[2:]) if to_x else None  # z = W_x ∗ x + …
-    dh_previous = backend.gradient_input(dz, cell.W_h, cell.over_h, *dh.shape[2:]) if to_h else None  # z = … + W_h ∗ h₋
+    if cell.W_x is not None:
+        gradients["W_x"] += backend.gradient_weights(step.x, dz, cell.over_x)  # W_x ∗ x̃ + …
+    if step.h_previous is not None:
+        gradients["W_h"] += backend.gradient_weights(step.h_previous, dz, cell.over_h)  # … + W_h ∗ h̃₋
+    dx = dh_previous = None
+    if to_x and cell.W_x is not None:
+        dx = dropped(backend.gradient_input(dz, cell.W_x, cell.over_x, *step.x.shape[2:]), step.drop.x)  # x∘m_x
+    if to_h:
+        dh_previous = dropped(backend.gradient_input(dz, cell.W_h, cell.over_h, *dh.shape[2:]), step.drop.h)  # h₋∘m_h
     return dx, dh_previous, dc_previous
+
+
+def _over_maps(parameter: Array) -> Array:
+    """Return a parameter so that it multiplies maps: (D,) as (D, 1, 1), (D, H, W) as it is."""
+    return parameter if parameter.ndim == 3 else parameter[:, None, None]
 
 
 def sum_to(parameter: Array, maps: Array) -> Array:

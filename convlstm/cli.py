@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from convlstm.backends import BackendUnavailable, available_backends, get_backend, unavailable_backends
-from convlstm.config import load_config
+from convlstm.config import TABLES, Config, config_as_toml, described_settings, load_config, overridden, parse_setting
 from convlstm.determinism.forbid import UninitialisedAllocation
 from convlstm.determinism.replay import CannotRun
 from convlstm.whole_files import write_whole
+
+if TYPE_CHECKING:
+    from convlstm.training import Resumption
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -30,7 +33,7 @@ app = typer.Typer(
 console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the findings to this file, too.")]
-INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
+SIGNALLED = 128  # what a shell reports of a program that a signal ended is this and the signal's number
 
 
 def main() -> None:
@@ -59,43 +62,91 @@ def commands() -> None:
     """Keep `convlstm COMMAND` the form, however many commands there are."""
 
 
-@app.command()
+@app.command(epilog="All settings, with their defaults and what they mean: convlstm config")
 def train(
     what: Annotated[str, typer.Argument(metavar="PRESET|CONFIG.toml", help='"digits", or a TOML file with settings.')],
-    backend: Annotated[str, typer.Option(help='"auto", "numpy", "cupy" or "cupy:1".')] = "auto",
+    backend: Annotated[
+        str | None,
+        typer.Option(help='"auto", "numpy", "cupy" or "cupy:1"; default "auto", with --resume that of the run.'),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps, instead of what is configured.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights and data, instead of what is configured.")] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Start from these parameters: .npz, .safetensors or a folder of text files.")
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="TABLE.KEY=VALUE",
+            help="Any setting, instead of what is configured, as in training.loss=mse; may be repeated.",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory to make; default runs/PRESET-1, -2, …")] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the run in --out, or in the directory given for PRESET; default the newest unfinished.",
+        ),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that --out holds.")] = False,
 ) -> None:
     """Train a ConvLSTM, score it on held-out sequences and draw its forecasts."""
     from convlstm.run_directory import make_run_directory
-    from convlstm.training import check_config, train
+    from convlstm.training import check_config
 
-    config = load_config(what)
-    if steps is not None:
-        config = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=steps))
-    if seed is not None:
-        config = dataclasses.replace(config, training=dataclasses.replace(config.training, seed=seed))
-    if weights is not None:
-        config = dataclasses.replace(config, model=dataclasses.replace(config.model, weights=str(weights.absolute())))
-    chosen = get_backend(backend)
+    named = {
+        "training.steps": steps,
+        "training.seed": seed,
+        "model.weights": None if weights is None else str(weights.absolute()),
+    }
+    changes = dict(map(parse_setting, settings or ())) | {n: value for n, value in named.items() if value is not None}
+    if resume and overwrite:
+        raise ValueError("--resume goes on with the run that --overwrite would replace; say one of them")
+    if resume:
+        _resume(what, out, changes, backend)
+        return
+    config, backend = overridden(load_config(what), changes), backend or "auto"
     check_config(config, backend)
     directory = make_run_directory(out, Path(what).stem, overwrite=overwrite, weights=config.model.weights)
+    _train(config, directory, backend, None)
+
+
+def _resume(what: str, out: Path | None, changes: dict[str, object], backend: str | None) -> None:
+    """Go on with a run, unless there is nothing left to do."""
+    from convlstm.resume import find_run, is_run_directory, look_at, recorded_config
+    from convlstm.training import Resumption, check_config
+
+    directory = find_run(what, out)
+    config = overridden(recorded_config(directory) if is_run_directory(what) else load_config(what), changes)
+    run = look_at(directory, config, backend)
+    if run.finished:
+        console.print(f"the run in {directory} is finished, all {config.training.steps} steps; nothing is changed")
+        return
+    check_config(config, run.backend)
+    for line in run.changed:
+        console.print(f"changed since: {line}")
+    resumption = Resumption(lambda text: print(text, file=sys.stderr, flush=True), run.changed)
+    _train(config, directory, run.backend, resumption)
+
+
+def _train(config: Config, directory: Path, backend: str, resumption: Resumption | None) -> None:
+    from convlstm.training import train
+
+    chosen = get_backend(backend)
     console.print(f"backend {chosen.name} ({chosen.description}); run directory {directory}")
+    go_on = f"go on with: convlstm train --resume {shlex.quote(str(directory))}"
     try:
         with _progress(config.training.steps) as report:
-            outcome = train(config, directory, backend=backend, report=report)
+            outcome = train(config, directory, backend=backend, report=report, resumption=resumption)
     except KeyboardInterrupt:  # the second Ctrl-C, or one after the last step
-        console.print(f"interrupted; what was done by then is in {directory}")
-        raise typer.Exit(INTERRUPTED) from None
-    if outcome.interrupted:
+        console.print(f"interrupted; what was done by then is in {directory}; {go_on}")
+        raise typer.Exit(SIGNALLED + signal.SIGINT) from None
+    if outcome.interrupted is not None:
         done = f"{outcome.steps} of {config.training.steps} steps"
-        console.print(f"interrupted after {done}; weights and ledger are in {directory}")
-        raise typer.Exit(INTERRUPTED)
+        console.print(f"interrupted after {done}; weights and ledger are in {directory}; {go_on}")
+        raise typer.Exit(SIGNALLED + outcome.interrupted)
     if outcome.scores is not None:
         mse = outcome.scores["mse"]
         console.print(f"test MSE {mse['model']:.4f}; repeating the last frame {mse['repeat_last_frame']:.4f}")
@@ -119,6 +170,24 @@ def _progress(steps: int) -> Iterator[Callable[[int, float], None]]:
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task("", total=steps, loss="")
         yield lambda done, loss: progress.update(task, completed=done, loss=f"loss {loss:.4f}")
+
+
+@app.command("config")
+def show_config(
+    show: Annotated[
+        str | None, typer.Option(metavar="PRESET|CONFIG.toml", help="Print this configuration, every setting of it.")
+    ] = None,
+) -> None:
+    """List every setting that a CONFIG.toml may hold; or print a configuration as such a file."""
+    if show is not None:
+        print(config_as_toml(load_config(show)), end="")
+        return
+    for table, kind in TABLES.items():
+        described = list(described_settings(table))
+        width = max(len(f"{setting.key} = {setting.default}") for setting in described)
+        print(kind.__doc__)
+        for setting in described:
+            print(f"  {f'{setting.key} = {setting.default}':{width}}  {setting.kind}\n      {setting.help}")
 
 
 @app.command()

@@ -2,44 +2,107 @@
 
 Norms are sums of squares in float64 by NumPy's own summation: `numpy.linalg.norm` goes through BLAS, whose threads
 may add in another order.
+
+No rule makes a gradient with a NaN or an infinity finite: that training has diverged must be seen after it, too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, Protocol
+
+import numpy as np
 
 from convlstm.backends.contract import Array
 
 
-def clip_tensors(gradients: Mapping[str, Array]) -> dict[str, Array]:
-    """Divide each tensor that has any |g| > 1 by its L2 norm, the rule of the program this project grew from."""
-    return {name: g / _scalar(g, _norm(g)) if float(abs(g).max()) > 1 else g for name, g in gradients.items()}
+class Clipping(Protocol):
+    """A rule."""
+
+    def __call__(self, gradients: Mapping[str, Array], limit: float = 1.0, /) -> dict[str, Array]:
+        """Return a new dictionary; arrays that are within the limit may be the given ones.
+
+        Raises:
+            ValueError: `limit` is not positive.
+        """
 
 
-def clip_global_norm(gradients: Mapping[str, Array], max_norm: float = 1.0) -> dict[str, Array]:
-    """Scale all tensors by min(1, max_norm / ‖all of them‖₂).
+def leave(gradients: Mapping[str, Array], limit: float = 1.0) -> dict[str, Array]:
+    """Return all gradients as they are, whatever the limit."""
+    return dict(gradients)
 
+
+def clip_values(gradients: Mapping[str, Array], limit: float = 1.0) -> dict[str, Array]:
+    """Bring each element into -limit … limit; a tensor with an infinity or a NaN is left as it is.
+
+    Where all is finite it is torch.nn.utils.clip_grad_value_, which makes ±limit of an infinity.
+
+    Raises:
+        ValueError: `limit` is not positive.
+    """
+    _check_limit(limit)
+    clipped = {}
+    for name, g in gradients.items():
+        if limit < float(abs(g).max()) < math.inf:  # so the limit is a number that g's dtype holds
+            bound = g.dtype.type(limit)
+            g = np.minimum(np.maximum(g, -bound), bound)
+        clipped[name] = g
+    return clipped
+
+
+def clip_tensor_norms(gradients: Mapping[str, Array], limit: float = 1.0) -> dict[str, Array]:
+    """Scale each tensor g by min(1, limit / ‖g‖₂): `clip_global_norm` of each by itself.
+
+    Raises:
+        ValueError: `limit` is not positive.
+    """
+    return {name: clip_global_norm({name: g}, limit)[name] for name, g in gradients.items()}
+
+
+def clip_global_norm(gradients: Mapping[str, Array], limit: float = 1.0) -> dict[str, Array]:
+    """Scale all tensors by min(1, limit / ‖all of them‖₂).
+
+    A NaN anywhere makes all NaN; an infinity becomes NaN and what is finite beside it 0.  It differs from
+    torch.nn.utils.clip_grad_norm_, which divides by the norm + 10⁻⁶ and so clips to a little less than the limit.
     Source: Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks", ICML 2013.
 
     Raises:
-        ValueError: `max_norm` is not positive.
+        ValueError: `limit` is not positive.
     """
-    if not max_norm > 0:
-        raise ValueError(f"max_norm must be > 0; got {max_norm}")
+    _check_limit(limit)
     norm = sum(_norm(g) ** 2 for g in gradients.values()) ** 0.5
-    if norm <= max_norm:
+    if norm <= limit:
         return dict(gradients)
-    return {name: g * _scalar(g, max_norm / norm) for name, g in gradients.items()}
+    return {name: g * _scalar(g, limit / norm) for name, g in gradients.items()}
 
 
-ClippingName = Literal["none", "tensor", "global"]
-CLIPPINGS: dict[ClippingName, Callable[[Mapping[str, Array]], dict[str, Array]]] = {
-    "none": dict,
-    "tensor": clip_tensors,
+def normalise_tensors(gradients: Mapping[str, Array], limit: float = 1.0) -> dict[str, Array]:
+    """Divide each tensor that has any |g| > limit by its L2 norm, the rule of the program this project grew from.
+
+    Such a tensor has norm 1 afterwards, whatever the limit: with a limit below 1 it may become longer.  A tensor with
+    a NaN is left as it is; an infinity becomes NaN and what is finite beside it 0.
+
+    Raises:
+        ValueError: `limit` is not positive.
+    """
+    _check_limit(limit)
+    return {name: g / _scalar(g, _norm(g)) if float(abs(g).max()) > limit else g for name, g in gradients.items()}
+
+
+ClippingName = Literal["none", "value", "tensor", "global", "normalise"]
+CLIPPINGS: dict[ClippingName, Clipping] = {
+    "none": leave,
+    "value": clip_values,
+    "tensor": clip_tensor_norms,
     "global": clip_global_norm,
+    "normalise": normalise_tensors,
 }
+
+
+def _check_limit(limit: float) -> None:
+    if not limit > 0:
+        raise ValueError(f"limit must be > 0; got {limit}")
 
 
 def _norm(g: Array) -> float:

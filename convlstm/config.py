@@ -1,102 +1,48 @@
-"""What a training run is made of: every setting with its default, its meaning, and a check.
+"""Configurations as text: TOML files and NAME=VALUE in, TOML and descriptions of the settings out.
 
-A configuration is a TOML file with the tables below; what it does not say keeps its default.
+What there is to set, and what goes together, is settings.py's subject.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import sys
 import types
 import typing
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import tomli_w
 
-from convlstm.clipping import ClippingName
-from convlstm.losses import LossName
-from convlstm.parameters import Kind
-from convlstm.schedules import ScheduleName
+from convlstm.settings import TABLES, Config, ConfigError, Data, Model, Training, settings
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-
-class ConfigError(ValueError):
-    """A configuration that cannot be read or says something impossible; the message names the setting."""
-
-
-@dataclass(frozen=True)
-class Data:
-    """[data]: two digits that drift and bounce; see data/digits.py."""
-
-    size: int = 32  # height and width of a frame, pixels
-    context: int = 5  # frames that are shown
-    horizon: int = 5  # frames to predict
-    test_sequences: int = 100  # scored after training
-
-
-@dataclass(frozen=True)
-class Model:
-    """[model]: see `NextFrame`."""
-
-    hidden_channels: tuple[int, ...] = (32,)  # of each layer
-    kernel_size: int = 5
-    patch: int = 2  # P×P pixels become one with P·P channels
-    bias: Kind = "channel"
-    peephole: Kind = None
-    output: Literal["linear", "sigmoid"] = "sigmoid"
-    weights: str = ""  # start from these: .npz, .safetensors or a folder of text files; "" draws them from the seed
-
-
-@dataclass(frozen=True)
-class Training:
-    """[training]: one step is one batch."""
-
-    steps: int = 300
-    batch_size: int = 4  # sequences
-    seed: int = 0
-    loss: LossName = "bce"
-    optimizer: Literal["sgd", "adam"] = "adam"
-    learning_rate: float = 5e-3
-    schedule: ScheduleName = "linear"  # of the learning rate: "constant", or "linear" down to 0
-    clipping: ClippingName = "global"  # "tensor": any |g| > 1 divides its tensor by its norm; "global": to norm 1
-
-
-@dataclass(frozen=True)
-class Config:
-    """A whole run."""
-
-    data: Data = field(default_factory=Data)
-    model: Model = field(default_factory=Model)
-    training: Training = field(default_factory=Training)
-
-    def __post_init__(self) -> None:
-        for table in ("data", "model", "training"):
-            for setting in dataclasses.fields(getattr(self, table)):
-                value = getattr(getattr(self, table), setting.name)
-                if isinstance(value, (int, float)):
-                    _check_number(f"[{table}] {setting.name}", value, zero=setting.name == "seed")
-        if self.data.size % self.model.patch:
-            raise ConfigError(f"[model] patch must divide [data] size; got {self.model.patch} and {self.data.size}")
-        if self.training.loss == "bce" and self.model.output != "sigmoid":
-            raise ConfigError(f"[training] loss 'bce' needs [model] output 'sigmoid'; got {self.model.output!r}")
-
-
-def _check_number(name: str, value: float, *, zero: bool) -> None:
-    if not (value > 0 or (zero and value == 0)) or value == math.inf:
-        least = f"{'≥' if zero else '>'} 0{' and finite' if isinstance(value, float) else ''}"
-        raise ConfigError(f"{name} must be {least}; got {value}")
-
+__all__ = [
+    "PRESETS",
+    "TABLES",
+    "Config",
+    "ConfigError",
+    "Data",
+    "Model",
+    "Training",
+    "config_as_toml",
+    "config_from",
+    "described_settings",
+    "load_config",
+    "overridden",
+    "parse_setting",
+]
 
 PRESETS = {"digits": Config()}
+WIDEST = 40  # characters that a longer setting does not push the comments of the others beyond
+
+# Reading --------------------------------------------------------------------------------------------------------------
 
 
 def load_config(name: str) -> Config:
@@ -129,27 +75,25 @@ def config_from(tables: Mapping[str, Any]) -> Config:
     known = typing.get_type_hints(Config)
     for table in tables:
         if table not in known:
-            raise ConfigError(f"unknown table [{table}]; known are {', '.join(known)}{_nearest(table, known)}")
-    return Config(**{table: _table(table, known[table], settings) for table, settings in tables.items()})
+            raise ConfigError(f"unknown table [{table}]{_right(table, known)}")
+    return Config(**{table: _table(table, known[table], values) for table, values in tables.items()})
 
 
-def _table(table: str, kind: type, settings: object) -> Any:
-    if not isinstance(settings, Mapping):
-        raise ConfigError(f"{table} must be a table of settings; got {settings!r}")
+def _table(table: str, kind: type, given: object) -> Any:
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{table} must be a table of settings; got {given!r}")
     types_of = typing.get_type_hints(kind)
     values = {}
-    for key, value in settings.items():
+    for key, value in given.items():
         if key not in types_of:
-            right = f"known are {', '.join(types_of)}{_nearest(key, types_of)}"
-            raise ConfigError(f"unknown setting {key} in [{table}]; {right}")
+            raise ConfigError(f"unknown setting {key} in [{table}]{_right(key, types_of)}")
         values[key] = _value(f"[{table}] {key}", types_of[key], value)
     return kind(**values)
 
 
 def _value(name: str, kind: Any, value: Any) -> Any:
     """Return `value` if it has the setting's type.  TOML has no null: "none" stands for None."""
-    choices = [choice for part in _alternatives(kind) for choice in (typing.get_args(part) or [part])]
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) <= sys.float_info.max:
         return float(value)
     if typing.get_origin(kind) is tuple:  # first: to Python 3.10 tuple[int, ...] is a type
         if isinstance(value, list) and value and all(type(item) is int and item > 0 for item in value):
@@ -159,11 +103,17 @@ def _value(name: str, kind: Any, value: Any) -> Any:
         if type(value) is kind:
             return value
         raise ConfigError(f"{name} must be {_words(kind)}; got {value!r}")
-    named: dict[Any, Any] = {"none" if choice is type(None) else choice: choice for choice in choices}
+    named = _named(kind)
     if isinstance(value, str) and value in named:
-        return None if named[value] is type(None) else value
+        return named[value]
     right = ", ".join(map(repr, named))
     raise ConfigError(f"{name} must be one of {right}; got {value!r}{_nearest(str(value), named)}")
+
+
+def _named(kind: Any) -> dict[str, str | None]:
+    """Return what a setting with choices may be, by what a file calls it."""
+    choices = [choice for part in _alternatives(kind) for choice in (typing.get_args(part) or [part])]
+    return {"none" if choice is type(None) else choice: None if choice is type(None) else choice for choice in choices}
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:
@@ -174,15 +124,127 @@ def _words(kind: type) -> str:
     return {int: "an integer", float: "a number", str: "a text", bool: "true or false"}[kind]
 
 
+def _right(unknown: str, known: Mapping[str, object]) -> str:
+    """Say what is nearest to an unknown name: the same in another table, a similar one here, or else all there are."""
+    for table, described in settings():
+        if unknown == described.name:
+            return f"; did you mean {unknown} in [{table}]?"
+    return _nearest(unknown, known) or f"; known are {', '.join(known)}"
+
+
 def _nearest(given: str, known: Mapping[str, object]) -> str:
     near = difflib.get_close_matches(given, known, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
+# From the command line ------------------------------------------------------------------------------------------------
+
+
+def parse_setting(text: str) -> tuple[str, object]:
+    """Return name and value of ``TABLE.KEY=VALUE``; a VALUE that is not TOML, as a bare word, is a text.
+
+    Raises:
+        ConfigError: there is no such setting, or no "=".
+    """
+    name, equals, written = text.partition("=")
+    known = [f"{table}.{described.name}" for table, described in settings()]
+    if not equals:
+        raise ConfigError(f"a setting is given as TABLE.KEY=VALUE; got {text!r}")
+    if name not in known:
+        keys = {one.partition(".")[2]: one for one in known}  # learning_rate, without its table, is near enough
+        near = keys.get(name.rpartition(".")[2]) or next(iter(difflib.get_close_matches(name, known, n=1)), None)
+        raise ConfigError(f"unknown setting {name}" + (f"; did you mean {near}?" if near else ""))
+    try:
+        (value,) = tomllib.loads(f"value = {written}").values()
+    except ValueError:  # not TOML, or more than one line of it
+        value = written
+    return name, value
+
+
+def overridden(config: Config, changes: Mapping[str, object]) -> Config:
+    """Return the configuration with other values, all changed at once.
+
+    Args:
+        config: what holds for every other setting.
+        changes: TOML's values by ``"table.key"``.
+
+    Raises:
+        ConfigError: as `config_from`.
+    """
+    tables = _as_tables(config)
+    for name, value in changes.items():
+        table, _, key = name.partition(".")
+        tables.setdefault(table, {})[key] = value
+    return config_from(tables)
+
+
+# Writing --------------------------------------------------------------------------------------------------------------
+
+
 def config_as_toml(config: Config) -> str:
-    """Return the configuration as the text of a TOML file; `load_config` reads the same one from it."""
-    tables = {
-        table: {key: "none" if value is None else value for key, value in settings.items()}
-        for table, settings in dataclasses.asdict(config).items()
+    """Return the configuration as the text of a TOML file, every setting with its help beside it.
+
+    `load_config` reads the same configuration from it.
+    """
+    lines: list[str] = []
+    for table, values in _as_tables(config).items():
+        written = {key: _toml(key, value) for key, value in values.items()}
+        width = min(max(map(len, written.values())), WIDEST)
+        lines += ["", f"[{table}]"] if lines else [f"[{table}]"]
+        lines += [f"{written[one.key]:{width}}  # {_comment(one)}" for one in described_settings(table)]
+    return "\n".join(lines) + "\n"
+
+
+def _comment(setting: Described) -> str:
+    """Return the help and what a value does not show: what else it may be."""
+    return f"{setting.help}; {setting.kind}" if setting.kind.startswith("one of") else setting.help
+
+
+class Described(NamedTuple):
+    """A setting in words."""
+
+    key: str
+    kind: str  # its type and range, or what it may be
+    default: str  # as TOML
+    help: str
+
+
+def described_settings(table: str) -> Iterator[Described]:
+    """Yield every setting of a table in words."""
+    types_of = typing.get_type_hints(TABLES[table])
+    for described in dataclasses.fields(TABLES[table]):
+        default = _toml("", _as_toml_value(described.default)).removeprefix(" = ")
+        words = [described.metadata["help"], *map(_condition, described.metadata["read_where"].items())]
+        kind = _kind(types_of[described.name], described.metadata["within"])
+        yield Described(described.name, kind, default, "; ".join(words))
+
+
+def _condition(where: tuple[str, tuple[str, ...]]) -> str:
+    return f"only with {where[0]} {' or '.join(where[1])}"
+
+
+def _kind(kind: Any, within: str) -> str:
+    if typing.get_origin(kind) is tuple:
+        return "list of integers > 0"
+    if kind in (int, float):  # "finite" goes without saying where nothing is wrong
+        return f"{_words(kind).split()[1]} {within}".removesuffix(" and finite").removesuffix(" finite")
+    return _words(kind).removeprefix("a ") if isinstance(kind, type) else f"one of {', '.join(_named(kind))}"
+
+
+def _as_tables(config: Config) -> dict[str, dict[str, Any]]:
+    """Return the configuration as `config_from` takes it."""
+    return {
+        table: {key: _as_toml_value(value) for key, value in values.items()}
+        for table, values in dataclasses.asdict(config).items()
     }
-    return tomli_w.dumps(tables)
+
+
+def _as_toml_value(value: Any) -> Any:
+    return "none" if value is None else list(value) if isinstance(value, tuple) else value
+
+
+def _toml(key: str, value: Any) -> str:
+    """Return one line; tomli_w writes each item of a list on its own."""
+    if isinstance(value, list):
+        return f"{key} = [{', '.join(map(str, value))}]"
+    return f"{key} = {tomli_w.dumps({'value': value}).removeprefix('value = ').rstrip()}"

@@ -117,7 +117,8 @@ def differing_settings(one: Config, other: Config) -> list[str]:
 
 def _take(run: RecordedRun, step: int) -> tuple[list[Operation], bool]:
     """Take a run's steps up to this one; return this step's operations, and whether it came to its recorded line."""
-    trainer = Trainer(run.config, run.backend)
+    training = dataclasses.replace(run.config.training, recompute=0)  # the same bits, and every operation once
+    trainer = Trainer(dataclasses.replace(run.config, training=training), run.backend)
     tip = b""
 
     def record(value: float, gradients: dict[str, Any], weights: dict[str, Any]) -> None:
@@ -133,7 +134,7 @@ def _take(run: RecordedRun, step: int) -> tuple[list[Operation], bool]:
     before = to_numpy(trainer.model, trainer.model.parameters)
     start = Operation({}, {f"{name} before the step": np.array(array) for name, array in before.items()})
     results.clear()
-    with recorded_operations(trainer.model, run.config.data.context) as operations:
+    with recorded_operations(trainer.model) as operations:
         loss = trainer.step(record)
     ends = [Operation({}, {name: array}) for name, array in results.items()]
     return [start, *operations, *ends], (loss, tip.hex()) == run.ledger[step]

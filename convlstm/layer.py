@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,21 @@ import numpy.typing as npt
 
 from convlstm.backends import Array, get_backend
 from convlstm.backends.contract import Peepholes, check_array
-from convlstm.backends.geometry import Padding, Pair, as_count, as_pair, check_padding, resolve_geometry
+from convlstm.backends.geometry import POINTWISE, Padding, Pair, as_count, as_pair, check_padding, resolve_geometry
 from convlstm.cell import Cell
+from convlstm.dropout import NOTHING, Draws, Drop, draw_mask
+from convlstm.masks import check_mask, steps_of
 from convlstm.parameters import KINDS, Kind, SampleSum, initial_layer, layer_shapes
-from convlstm.recurrence import State, Unrolled, unroll_backward, unroll_forward
+from convlstm.recurrence import (
+    Carried,
+    Start,
+    State,
+    StateGradient,
+    Unrolled,
+    unroll_backward,
+    unroll_forward,
+    unrolled_again,
+)
 
 
 @dataclass(frozen=True)
@@ -23,22 +35,22 @@ class LayerCache:
     made_by: tuple[object, ...]  # what the layer's parameters look like, so that no other layer takes it for its own
     x_shape: tuple[int, ...]  # (N, T, Cin, Hx, Wx)
     h_shape: tuple[int, ...]  # (N, T, C, H, W)
-    parts: list[tuple[slice, Unrolled]]
+    parts: list[tuple[slice, list[Unrolled | Start]]]  # Start where the steps are to be computed again
 
 
 class ConvLSTM:
     """A convolutional LSTM layer (Shi et al. 2015); the equations stand in cell.py.
 
     Attributes:
-        parameters: dict of arrays, ``"W_x"`` (4C, Cin, K, K), ``"W_h"`` (4C, C, K, K), with a bias ``"b"`` (4C,) or
-            (4C, H, W), with peepholes ``"p_i"``, ``"p_f"``, ``"p_o"`` (C,) or (C, H, W).  Gates stand in the order
-            i, f, g, o.  Arrays of the same shape and dtype may be assigned.
+        parameters: dict of arrays, ``"W_x"`` (4C, Cin, K, K), ``"W_h"`` (4C, C, K, K), with layer norm ``"gain"`` and
+            with a bias ``"b"``, each (4C,) or (4C, H, W), with peepholes ``"p_i"``, ``"p_f"``, ``"p_o"`` (C,) or
+            (C, H, W).  Gates stand in the order i, f, g, o.  Arrays of the same shape and dtype may be assigned.
         backend: the backend that owns the parameters, and all arrays that go in and come out.
     """
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | None,
         hidden_channels: int,
         kernel_size: int | Pair = 3,
         bias: Kind = "channel",
@@ -52,12 +64,17 @@ class ConvLSTM:
         stride: int | Pair = 1,
         padding: Padding = "same",
         dilation: int | Pair = 1,
+        layer_norm: Kind = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        forget_bias: float | None = None,
         name: str = "",
     ) -> None:
         """Make a layer with initial parameters drawn from (seed, name).
 
         Args:
-            in_channels: Cin, channels of x.
+            in_channels: Cin, channels of x; None for a layer that runs on from its state without any input: its x has
+                shape (N, T, 0, H, W).
             hidden_channels: C, channels of h and c.
             kernel_size: K of both convolutions, or (height, width).
             bias: None, one per "channel" or one per "pixel".
@@ -70,6 +87,12 @@ class ConvLSTM:
             stride: of the convolution over x; the one over h has stride 1.
             padding: of the convolution over x, see `resolve_geometry`; the one over h has "same".
             dilation: of the convolution over x; the one over h has dilation 1.
+            layer_norm: None, or a gain per "channel" or per "pixel" on the normalised pre-activation, see
+                normalisation.py.
+            dropout: probability 0 ≤ p < 1 that an element of x is dropped in training, see dropout.py.
+            recurrent_dropout: the same of h₋.
+            forget_bias: what the forget gate's bias is at first, by default 1; where bias is None, a constant that is
+                added to its pre-activation, by default 0.
             name: prefix of the parameters' names in messages and of their places in the random space, so that layers
                 of one model differ.
 
@@ -78,7 +101,7 @@ class ConvLSTM:
             BackendUnavailable: see `get_backend`.
         """
         self.name = name
-        self.in_channels = as_count("in_channels", in_channels)
+        self.in_channels = 0 if in_channels is None else as_count("in_channels", in_channels)
         self.hidden_channels = as_count("hidden_channels", hidden_channels)
         self.kernel_size = as_pair("kernel_size", kernel_size)
         recurrent = kernel_size if recurrent_kernel_size is None else recurrent_kernel_size
@@ -89,17 +112,24 @@ class ConvLSTM:
         check_padding(padding)
         self.bias = _kind("bias", bias)
         self.peephole = _kind("peephole", peephole)
+        self.layer_norm = _kind("layer_norm", layer_norm)
+        self.dropout = _probability("dropout", dropout)
+        self.recurrent_dropout = _probability("recurrent_dropout", recurrent_dropout)
+        self._constant_forget_bias = forget_bias if self.bias is None and forget_bias else 0.0
         self.spatial_shape = None if spatial_shape is None else as_pair("spatial_shape", spatial_shape)
         self.dtype = _float("dtype", dtype)
         self.backend = get_backend(backend)
         self._shapes = layer_shapes(
             self.in_channels, self.hidden_channels, self.kernel_size, self.recurrent_kernel_size,
-            bias=self.bias, peephole=self.peephole, spatial_shape=self.spatial_shape,
+            bias=self.bias, peephole=self.peephole, spatial_shape=self.spatial_shape, layer_norm=self.layer_norm,
         )  # fmt: skip
-        initial = initial_layer(self._shapes, self.dtype, seed, name)
+        initial = initial_layer(self._shapes, self.dtype, seed, name, 1.0 if forget_bias is None else forget_bias)
         self.parameters: dict[str, Array] = {key: self.backend.asarray(value) for key, value in initial.items()}
 
-    def forward(self, x: Array, state: State | None = None) -> tuple[Array, State, LayerCache]:
+    def forward(
+        self, x: Array, state: State | None = None,
+        *, mask: npt.NDArray[np.bool_] | None = None, draws: Draws | None = None, recompute: int | None = None,
+    ) -> tuple[Array, State, LayerCache]:  # fmt: skip
         """Run the layer over a batch of sequences.
 
         x, the state and the parameters are kept for `backward`, not copied: change none of them in place before it.
@@ -107,6 +137,11 @@ class ConvLSTM:
         Args:
             x: (N, T, Cin, Hx, Wx).
             state: (h₀, c₀), each (N, C, H, W); None for zeros.
+            mask: (N, T), a NumPy array that is True where sample n has a frame t.  Where it has none, it keeps its
+                state, whatever stands in x; so (h_T, c_T) are those of its last frame.
+            draws: where dropout masks are drawn, in training; None drops nothing.
+            recompute: keep the state of every `recompute`-th step only, and let `backward` compute the rest again, to
+                the same bits; None keeps all.
 
         Returns:
             h: (N, T, C, H, W), every hidden state.
@@ -119,34 +154,42 @@ class ConvLSTM:
         """
         check_array(self.backend, "x", x, self.dtype, ("N", "T", self.in_channels, "H", "W"))
         N, T, _, Hx, Wx = x.shape
+        every = T if recompute is None else as_count("recompute", recompute)
+        check_mask(mask, (N, T))
         cell = self.cell(Hx, Wx)
         state_shape = (N, self.hidden_channels, *cell.over_x.output_shape(Hx, Wx))
         if state is not None:
-            self._check_state("state", state, state_shape)
+            self.check_state("state", state, state_shape)
             state = (self.backend.channels_last(state[0]), self.backend.channels_last(state[1]))
         h = self.backend.zeros((N, T, *state_shape[1:]), self.dtype)
         h_last = self.backend.zeros(state_shape, self.dtype)
         c_last = self.backend.zeros(state_shape, self.dtype)
 
-        def run(part: slice) -> tuple[slice, Unrolled]:
-            before = None if state is None else (state[0][part], state[1][part])
-            hs, (_, c_last[part]), unrolled = unroll_forward(cell, [x[part, t] for t in range(T)], before)
-            for t, h_t in enumerate(hs):
-                h[part, t] = h_t
-            h_last[part] = hs[-1]
-            return part, unrolled
+        def run(part: slice) -> tuple[slice, list[Unrolled | Start]]:
+            before: Carried | None = None if state is None else (state[0][part], state[1][part])
+            valid, drop = steps_of(mask, part, self.backend), self.draw(draws, part, x.shape[2:], state_shape[1:])
+            kept: list[Unrolled | Start] = []
+            for begin in range(0, T, every):
+                chunk = range(begin, min(begin + every, T))
+                start = Start(cell, [x[part, t] for t in chunk], before, drop, valid and [valid[t] for t in chunk])
+                hs, before, unrolled = unroll_forward(start)
+                kept.append(unrolled if chunk.stop == T else start)  # the last, `backward` needs first
+                for t, h_t in zip(chunk, hs, strict=True):
+                    h[part, t] = h_t
+                h_last[part], c_last[part] = hs[-1], before[1]
+            return part, kept
 
         parts = self.backend.map_samples(run, N, self.column_elements(cell, Hx, Wx))
         return h, (h_last, c_last), LayerCache(self._signature(), x.shape, h.shape, parts)
 
     def backward(
-        self, cache: LayerCache, dh: Array, dstate: State | None = None
+        self, cache: LayerCache, dh: Array | None, dstate: State | None = None
     ) -> tuple[Array, State, dict[str, Array]]:
         """Return the gradients of a loss from its gradients to what `forward` returned.
 
         Args:
             cache: from `forward`; it is not changed and may be used again.
-            dh: (N, T, C, H, W), to h.
+            dh: (N, T, C, H, W), to h; None for zeros.
             dstate: to (h_T, c_T), each (N, C, H, W), added to what reaches them through dh; None for zeros.
 
         Returns:
@@ -160,10 +203,11 @@ class ConvLSTM:
         if not isinstance(cache, LayerCache) or cache.made_by != self._signature():
             given = "another layer's" if isinstance(cache, LayerCache) else f"an object of type {type(cache).__name__}"
             raise TypeError(f"cache must be what this layer's forward returned; got {given}")
-        check_array(self.backend, "dh", dh, self.dtype, cache.h_shape)
-        N, T, C, H, W = cache.h_shape
+        if dh is not None:
+            check_array(self.backend, "dh", dh, self.dtype, cache.h_shape)
+        N, _, C, H, W = cache.h_shape
         if dstate is not None:
-            self._check_state("dstate", dstate, (N, C, H, W))
+            self.check_state("dstate", dstate, (N, C, H, W))
         dx = self.backend.zeros(cache.x_shape, self.dtype)
         dh_first = self.backend.zeros((N, C, H, W), self.dtype)
         dc_first = self.backend.zeros((N, C, H, W), self.dtype)
@@ -171,19 +215,35 @@ class ConvLSTM:
 
         def run(work: slice) -> None:
             for index in range(work.start, work.stop):
-                part, unrolled = cache.parts[index]
+                part, chunks = cache.parts[index]
                 gradients = self.zero_gradients()
-                after = (None, None) if dstate is None else (dstate[0][part], dstate[1][part])
-                dxs, before = unroll_backward(
-                    unrolled, [dh[part, t] for t in range(T)], after, gradients, to_x=True, to_state=True
-                )
-                for t, dx_t in enumerate(dxs):
-                    dx[part, t] = dx_t
-                dh_first[part], dc_first[part] = before
+                after: StateGradient = (None, None) if dstate is None else (dstate[0][part], dstate[1][part])
+                end = cache.h_shape[1]
+                for kept in reversed(chunks):
+                    unrolled = unrolled_again(kept)
+                    begin = end - len(unrolled.steps)
+                    dhs = None if dh is None else [dh[part, t] for t in range(begin, end)]
+                    dxs, after = unroll_backward(unrolled, dhs, after, gradients, to_x=True, to_state=True)
+                    for t, dx_t in zip(range(begin, end), dxs, strict=True):
+                        if dx_t is not None:
+                            dx[part, t] = dx_t
+                    end = begin
+                dh_first[part], dc_first[part] = (0 if d is None else d for d in after)
                 total.add(index, gradients)
 
         self.backend.map_samples(run, len(cache.parts), 1)  # forward has cut the batch already
         return dx, (dh_first, dc_first), total.total()
+
+    def draw(self, draws: Draws | None, part: slice, x_shape: tuple[int, ...], h_shape: tuple[int, ...]) -> Drop:
+        """Return the dropout masks of some samples, whose maps are x_shape (Cin, Hx, Wx) and h_shape (C, H, W)."""
+        if draws is None:
+            return NOTHING
+        masks: list[Array | None] = []
+        for role, p, shape in (("x", self.dropout, x_shape), ("h", self.recurrent_dropout, h_shape)):
+            wanted = p > 0 and 0 not in shape  # a layer without input has nothing to drop
+            purpose = f"{self.name}{role}"
+            masks.append(draw_mask(self.backend, draws, part, p, purpose, shape, self.dtype) if wanted else None)
+        return Drop(*masks)
 
     def cell(self, height: int, width: int) -> Cell:
         """Return the parameters, checked, and the geometry for input maps of this size.
@@ -194,11 +254,13 @@ class ConvLSTM:
                 larger than the map; or parameters per pixel are for hidden maps of another size.
         """
         self._check_parameters()
-        over_x = resolve_geometry(
-            height, width, self.kernel_size, stride=self.stride, dilation=self.dilation, padding=self.padding
-        )
+        over_x = POINTWISE  # of a layer without input: its maps are those of its state
+        if self.in_channels:
+            over_x = resolve_geometry(
+                height, width, self.kernel_size, stride=self.stride, dilation=self.dilation, padding=self.padding
+            )
         hidden = over_x.output_shape(height, width)
-        if "pixel" in (self.bias, self.peephole) and hidden != self.spatial_shape:
+        if "pixel" in (self.bias, self.peephole, self.layer_norm) and hidden != self.spatial_shape:
             raise ValueError(
                 f"x of {height}×{width} makes hidden maps of {hidden[0]}×{hidden[1]}, but parameters per pixel are for "
                 f"spatial_shape={self.spatial_shape}"
@@ -208,7 +270,8 @@ class ConvLSTM:
         )
         named = {name: self._in_order(array) for name, array in self.parameters.items()}
         peepholes = Peepholes(named["p_i"], named["p_f"], named["p_o"]) if self.peephole else None
-        return Cell(self.backend, named["W_x"], named["W_h"], named.get("b"), peepholes, over_x, over_h)
+        b = named.get("b", self._constant_bias())
+        return Cell(self.backend, named.get("W_x"), named["W_h"], named.get("gain"), b, peepholes, over_x, over_h)
 
     def zero_gradients(self) -> dict[str, Array]:
         """Return zeros in the shape of each parameter."""
@@ -218,9 +281,18 @@ class ConvLSTM:
         """Return the elements of the largest array that one sample's convolutions index: columns, or x itself."""
         H, W = cell.over_x.output_shape(height, width)
         columns = (
-            int(np.prod(kernel.shape[1:])) * H * W for kernel in (cell.W_x, cell.W_h)
+            int(np.prod(kernel.shape[1:])) * H * W for kernel in (cell.W_x, cell.W_h) if kernel is not None
         )  # channels × taps × outputs
         return max(*columns, self.in_channels * height * width)
+
+    def _constant_bias(self) -> Array | None:
+        """Return the bias of a layer that learns none: a constant on the forget gate, or None."""
+        if not self._constant_forget_bias:
+            return None
+        C = self.hidden_channels
+        b = np.zeros(4 * C, self.dtype)
+        b[C : 2 * C] = self._constant_forget_bias
+        return self.backend.asarray(b)
 
     def _signature(self) -> tuple[object, ...]:
         return self.backend.name, self.dtype, tuple(self._shapes.items())
@@ -237,11 +309,27 @@ class ConvLSTM:
         for name, shape in self._shapes.items():
             check_array(self.backend, f"parameters[{self.name + name!r}]", self.parameters[name], self.dtype, shape)
 
-    def _check_state(self, name: str, state: State, shape: tuple[int, ...]) -> None:
+    def check_state(self, name: str, state: State, shape: tuple[int, ...]) -> None:
+        """Check that a state, or a gradient to one, is a pair of arrays of this shape; raise as `forward`."""
         if not isinstance(state, (tuple, list)) or len(state) != 2:
             raise TypeError(f"{name} must be a pair of arrays (h, c); got {type(state).__name__}")
         for part, array in zip(("h", "c"), state, strict=True):
             check_array(self.backend, f"{name} {part}", array, self.dtype, shape)
+
+
+def give_parameters(layers: Iterable[ConvLSTM], parameters: Mapping[str, Array], others: Iterable[str] = ()) -> None:
+    """Hand the parameters of several layers, each under its layer's name and its own, to the layers.
+
+    Raises:
+        KeyError: a parameter is missing, or belongs neither to a layer nor to `others`.
+    """
+    layers = list(layers)
+    own = [layer.name + name for layer in layers for name in layer.parameters] + list(others)
+    if parameters.keys() != set(own):
+        odd = ", ".join(sorted(parameters.keys() ^ set(own)))
+        raise KeyError(f"parameters must be {', '.join(own)}; missing or unknown: {odd}")
+    for layer in layers:
+        layer.parameters = {name: parameters[layer.name + name] for name in layer.parameters}
 
 
 def _kind(name: str, value: Any) -> Kind:
@@ -249,6 +337,12 @@ def _kind(name: str, value: Any) -> Kind:
         if value is kind or (isinstance(value, str) and value == kind):
             return kind
     raise ValueError(f'{name} must be None, "channel" or "pixel"; got {value!r}')
+
+
+def _probability(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value < 1:
+        raise ValueError(f"{name} must be a probability p with 0 ≤ p < 1; got {value!r}")
+    return float(value)
 
 
 def _float(name: str, value: npt.DTypeLike) -> np.dtype[Any]:

@@ -10,6 +10,7 @@ time, machine or thread.
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -44,6 +45,18 @@ class Entry(NamedTuple):
     digest: str
 
 
+class Position(NamedTuple):
+    """Where a ledger stands: how many steps it holds, the digest of the last, and SHA-256 of all its lines."""
+
+    steps: int
+    digest: str
+    sha256: str
+
+
+NEWLINE = b"\n"
+BEGINNING = Position(0, "", hashlib.sha256().hexdigest())
+
+
 def read_ledger(path: Path) -> list[Entry]:
     """Return a ledger's steps.
 
@@ -68,14 +81,36 @@ def read_ledger(path: Path) -> list[Entry]:
 
 
 class Ledger:
-    """Appends to a ledger file, a line as soon as its step is done."""
+    """Appends to a ledger file, a line as soon as its step is done.
 
-    def __init__(self, path: Path) -> None:
-        """Start an empty ledger at `path`."""
+    Attributes:
+        steps: how many it holds.
+    """
+
+    def __init__(self, path: Path, position: Position = BEGINNING) -> None:
+        """Open the ledger at `path` to continue from `position`; what it holds beyond, half a line too, is cut off.
+
+        Raises:
+            LedgerError: it is not the ledger that stood there, or another process writes to it; it is left as it is.
+        """
         self._path = path
-        self._file = path.open("wb", buffering=0)
-        self._tip = b""
-        self.steps = 0
+        self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
+        try:
+            self._lock()
+            lines = self._read(position)
+        except BaseException:
+            self._file.close()
+            raise
+        self._file.truncate(len(lines))
+        self._file.seek(len(lines))
+        self._sha256 = hashlib.sha256(lines)
+        self._tip = bytes.fromhex(position.digest)
+        self.steps = position.steps
+
+    @property
+    def position(self) -> Position:
+        """Where it stands, for a ledger to be continued from there."""
+        return Position(self.steps, self._tip.hex(), self._sha256.hexdigest())
 
     def append(self, loss: float, gradients: Mapping[str, Array], weights: Mapping[str, Array]) -> None:
         """Write the next step's line.
@@ -85,10 +120,39 @@ class Ledger:
             gradients: NumPy arrays, as they came from the backward pass.
             weights: NumPy arrays, after the step.
         """
-        self._tip = chain(self._tip, loss, gradients, weights)
-        line = {"step": self.steps, "loss": loss, "loss_hex": loss.hex(), "digest": self._tip.hex()}
-        self._write_whole((json.dumps(line) + "\n").encode())
+        tip = chain(self._tip, loss, gradients, weights)
+        entry = {"step": self.steps, "loss": loss, "loss_hex": loss.hex(), "digest": tip.hex()}
+        line = (json.dumps(entry) + "\n").encode()
+        self._write_whole(line)
+        self._sha256.update(line)
+        self._tip = tip
         self.steps += 1
+
+    def bring_down(self) -> None:
+        """Bring all lines down to the disk, so that they outlive a power cut."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _lock(self) -> None:
+        """Let no two processes train into one run; the lock goes with the process, however it ends."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LedgerError(f"{self._path} is being written by another process: the run in it goes on") from None
+        except OSError:  # a file system without locks
+            pass
+
+    def _read(self, position: Position) -> bytes:
+        """Return the lines of the steps up to `position`."""
+        lines = self._file.readall()
+        end = sum(map(len, lines.splitlines(keepends=True)[: position.steps]))
+        if hashlib.sha256(lines[:end]).hexdigest() != position.sha256:
+            held = f"the {position.steps} lines that it held"
+            raise LedgerError(f"{self._path} ({lines.count(NEWLINE)} lines) does not begin with {held}")
+        return lines[:end]
 
     def _write_whole(self, line: bytes) -> None:
         """Write a line, or leave the file as it was and raise the OSError that says why."""
@@ -98,8 +162,5 @@ class Ledger:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
         except OSError:
             self._file.truncate(start)
+            self._file.seek(start)
             raise
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()

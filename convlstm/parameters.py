@@ -18,15 +18,18 @@ KINDS: tuple[Kind, ...] = (None, "channel", "pixel")
 
 def layer_shapes(
     in_channels: int, hidden_channels: int, kernel: tuple[int, int], recurrent_kernel: tuple[int, int],
-    *, bias: Kind, peephole: Kind, spatial_shape: tuple[int, int] | None,
+    *, bias: Kind, peephole: Kind, spatial_shape: tuple[int, int] | None, layer_norm: Kind = None,
 ) -> dict[str, tuple[int, ...]]:  # fmt: skip
-    """Return the name and shape of every parameter of a ConvLSTM layer.
+    """Return the name and shape of every parameter of a ConvLSTM layer; without input it has no W_x.
 
     Raises:
-        ValueError: a bias or peephole per pixel without `spatial_shape`.
+        ValueError: a gain, bias or peephole per pixel without `spatial_shape`.
     """
     C = hidden_channels
-    shapes: dict[str, tuple[int, ...]] = {"W_x": (4 * C, in_channels, *kernel), "W_h": (4 * C, C, *recurrent_kernel)}
+    shapes: dict[str, tuple[int, ...]] = {"W_x": (4 * C, in_channels, *kernel)} if in_channels else {}
+    shapes["W_h"] = (4 * C, C, *recurrent_kernel)
+    if layer_norm is not None:
+        shapes["gain"] = (4 * C, *_per_pixel("layer_norm", layer_norm, spatial_shape))
     if bias is not None:
         shapes["b"] = (4 * C, *_per_pixel("bias", bias, spatial_shape))
     if peephole is not None:
@@ -44,21 +47,23 @@ def _per_pixel(what: str, kind: Kind, spatial_shape: tuple[int, int] | None) -> 
 
 
 def initial_layer(
-    shapes: Mapping[str, tuple[int, ...]], dtype: npt.DTypeLike, seed: int, purpose: str
+    shapes: Mapping[str, tuple[int, ...]], dtype: npt.DTypeLike, seed: int, purpose: str, forget_bias: float = 1.0
 ) -> dict[str, Array]:
     """Return a layer's initial parameters as NumPy arrays.
 
     Kernels are uniform in ±1/√fan_in with fan_in = (Cin + C)·K·K, the fan of the convolution over [x, h] that they
     share (LeCun et al., "Efficient BackProp", 1998).  Biases are 0 but the forget gate's, which is 1, so that memory
-    is kept at first (Jozefowicz et al., ICML 2015).  Peepholes are 0: they learn from what the cell then holds.
+    is kept at first (Jozefowicz et al., ICML 2015).  Peepholes are 0: they learn from what the cell then holds.  Gains
+    are 1.
     """
-    fan_in = sum(int(np.prod(shapes[name][1:])) for name in ("W_x", "W_h"))
-    parameters = {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
-    for name in ("W_x", "W_h"):
+    kernels = [name for name in ("W_x", "W_h") if name in shapes]
+    fan_in = sum(int(np.prod(shapes[name][1:])) for name in kernels)
+    parameters = {name: np.full(shape, name == "gain", dtype) for name, shape in shapes.items()}
+    for name in kernels:
         parameters[name] = uniform(shapes[name], 1 / fan_in**0.5, dtype, seed, f"{purpose}{name}")
     if "b" in shapes:
         C = shapes["W_h"][1]
-        parameters["b"][C : 2 * C] = 1
+        parameters["b"][C : 2 * C] = forget_bias
     return parameters
 
 

@@ -2,6 +2,9 @@
 
 Samples are taken one after the other, so that the record has one order.  On NumPy a sample's bits are the same in any
 company; on CuPy the batch is computed at once, as always, and each sample's share is kept.
+
+Which layer and which step a call is for is known by the arrays in it: a kernel belongs to one layer, what the gates keep
+to one step.  Each layer's steps, and the read-out's, are counted from t = 0.
 """
 
 from __future__ import annotations
@@ -17,11 +20,12 @@ import numpy.typing as npt
 from convlstm.backends import Array, Backend
 from convlstm.backends.contract import Gates, Peepholes
 from convlstm.backends.geometry import Geometry
+from convlstm.frame_model import FrameModel
 from convlstm.layer import ConvLSTM
-from convlstm.model import NextFrame
 
 Host = npt.NDArray[Any]
 GATES = ("i", "f", "g", "o")
+CONVOLVED = {"W_x": "x", "W_h": "h of the step before"}  # what a kernel is laid on
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,10 @@ class Operation:
 
 @dataclass
 class Place:
-    """One layer's step in time, as far as the backend has been called for it."""
+    """One layer's step in time."""
 
     name: str
-    W_x: int = 0  # ids of the kernels, by which the backward's calls are known
-    W_h: int = 0
+    kernels: dict[int, str] = field(default_factory=dict)  # by the id of what it was laid on: "W_x" or "W_h"
 
 
 @dataclass
@@ -46,30 +49,37 @@ class RecordingBackend:
     """Computes on `inner` and keeps a list of operations."""
 
     inner: Backend
-    layers: list[str]  # names of the model's layers, first to last
-    known: int  # frames that the model is shown before it reads its own
-    readout: int  # id of the read-out's kernel
+    kernels: dict[int, tuple[str, str]]  # by id of the array: (layer, "W_x" or "W_h"), ("readout", "W")
     operations: list[Operation] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._samples = slice(0, 1)
-        self._forwards = self._readouts = self._backwards = 0  # of gates, of the read-out, of its backward
-        self._convolved: list[tuple[int, Array, Array]] = []  # (id of the kernel, in, out) since the last gates
+        self._steps: dict[str, int] = {}  # of each layer and the read-out so far
+        self._convolved: list[tuple[str, str, Array, Array]] = []  # (layer, kernel, in, out) since the last gates
         self._places: dict[int, Place] = {}  # by the id of the gates' activations
         self._place = Place("")  # of the gates' backward that was last,
-        self._dz: Array | None = None  # what it gave,
-        self._weights: list[str] = []  # and whose gradients are still to be asked for with it, last to first
+        self._expected: set[int] = set()  # and the inputs whose kernels' gradients will be asked for next
+        self._read: dict[int, str] = {}  # the read-out's places by the id of the hidden map
+        self._reading = ""  # that of its backward that was last
         self._keep: list[object] = []  # what ids stand for must live as long as they are asked for
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
+
+    def contiguous(self, array: Array) -> Array:
+        """A kernel in another order of memory is still the same kernel."""
+        ordered = self.inner.contiguous(array)
+        if id(array) in self.kernels:
+            self.kernels[id(ordered)] = self.kernels[id(array)]
+            self._keep.append(ordered)
+        return ordered
 
     def map_samples(self, work: Callable[[slice], Any], samples: int, column_elements: int) -> list[Any]:
         """Call `work` for one sample after the other, or for the batch where the backend takes it whole."""
 
         def one(part: slice) -> Any:
             self._samples = part
-            self._forwards = self._readouts = self._backwards = 0
+            self._steps.clear()
             return work(part)
 
         if self.inner.name == "numpy":
@@ -79,27 +89,29 @@ class RecordingBackend:
     def convolve(self, x: Array, W: Array, geometry: Geometry) -> Array:
         """W ∗ x, of a gate or of the read-out."""
         z = self.inner.convolve(x, W, geometry)
-        if id(W) == self.readout:
-            self._note(f"t = {self._readouts}, readout", {"h": x}, {"W ∗ h": z})
-            self._readouts += 1
+        layer, kernel = self.kernels[id(W)]
+        self._keep += [x, z]
+        if layer == "readout":
+            self._read[id(x)] = self._next(layer)
+            self._note(self._read[id(x)], {"h": x}, {"W ∗ h": z})
         else:
-            self._convolved.append((id(W), x, z))
-            self._keep.append(W)
+            self._convolved.append((layer, kernel, x, z))
         return z
 
     def gates_forward(
         self, z_x: Array, z_h: Array | None, bias: Array | None, c_previous: Array, peepholes: Peepholes | None
     ) -> tuple[Array, Array, Gates]:
-        """The gates of a step, after the two convolutions that were for it."""
-        place = Place(self._name_of_next())
-        self._forwards += 1
-        for (W, x, z), role in zip(self._convolved, ("W_x ∗ x", "W_h ∗ h"), strict=False):
-            self._note(place.name, {"x" if role == "W_x ∗ x" else "h of the step before": x}, {role: z})
-            setattr(place, role[:3], W)
+        """The gates of a step, after the convolutions that were for it."""
+        place = Place(self._next(self._convolved[-1][0]))
+        roles: dict[int, str] = {}
+        for _, kernel, x, z in self._convolved:
+            roles[id(z)] = f"{kernel} ∗ {kernel[-1]}"
+            self._note(place.name, {CONVOLVED[kernel]: x}, {roles[id(z)]: z})
+            place.kernels[id(x)] = kernel
         self._convolved.clear()
         h, c, gates = self.inner.gates_forward(z_x, z_h, bias, c_previous, peepholes)
-        given = {"W_x ∗ x": z_x, "W_h ∗ h": z_h, "c of the step before": c_previous}
-        self._note(place.name, given, {**_by_gate(gates), "c": c, "h": h})
+        given = {roles.get(id(z), "normalised z"): z for z in (z_x, z_h) if z is not None}
+        self._note(place.name, {**given, "c of the step before": c_previous}, {**_by_gate(gates), "c": c, "h": h})
         self._places[id(gates.activations)] = place
         self._keep.append(gates.activations)
         return h, c, gates
@@ -112,24 +124,28 @@ class RecordingBackend:
         parts = {f"δ of gate {gate}": dz[:, k * C : (k + 1) * C] for k, gate in enumerate(GATES)}
         outputs = {**parts, "δc of the step before": dc_previous}
         self._note(self._place.name, {"δh": dh, "δc": dc, **_by_gate(gates), "c": gates.c}, outputs)
-        self._dz, self._weights = dz, ["W_h", "W_x"]
+        self._expected = set(self._place.kernels)
         return dz, dc_previous
 
     def gradient_input(self, dz: Array, W: Array, geometry: Geometry, height: int, width: int) -> Array:
         """δx or δh₋ of the step whose gates' backward was last, or the read-out's δh."""
         dx = self.inner.gradient_input(dz, W, geometry, height, width)
-        if id(W) == self.readout:
-            self._note(self._readout_backward(), {"δz": dz}, {"δh": dx})
-            self._backwards += 1
+        layer, kernel = self.kernels[id(W)]
+        if layer == "readout":
+            self._note(self._reading, {"δz": dz}, {"δh": dx})
         else:
-            role = "δx" if id(W) == self._place.W_x else "δh of the step before"
-            self._note(self._place.name, {"δz": dz}, {role: dx})
+            self._note(self._place.name, {"δz": dz}, {f"δ{CONVOLVED[kernel]}": dx})
         return dx
 
     def gradient_weights(self, x: Array, dz: Array, geometry: Geometry) -> Array:
-        """A step's share of the gradient to W_x or, asked for after it, W_h; or to the read-out's W."""
+        """A step's share of the gradient to W_x or W_h, or to the read-out's W."""
         dW = self.inner.gradient_weights(x, dz, geometry)
-        place, name = (self._place.name, self._weights.pop()) if dz is self._dz else (self._readout_backward(), "W")
+        if id(x) in self._expected:
+            self._expected.remove(id(x))
+            place, name = self._place.name, self._place.kernels[id(x)]
+        else:
+            place, name = self._read[id(x)], "W"
+            self._reading = place
         first, last = self._samples.start, self._samples.stop - 1
         samples = f"sample {first}" if first == last else f"samples {first} … {last}"
         self._note(place, {"δz": dz}, {})
@@ -137,20 +153,11 @@ class RecordingBackend:
         self.operations.append(Operation({}, {f"{samples}, {place}: share of the gradient to {name}": share}))
         return dW
 
-    def _readout_backward(self) -> str:
-        """Return the time of the read-out's next backward: that of fed-back frames last to first, then the known."""
-        k, fed = self._backwards, self._readouts - self.known
-        return f"t = {self._readouts - 1 - k if k < fed else k - fed}, readout"
-
-    def _name_of_next(self) -> str:
-        """Return layer and time of the next gates: all known frames layer by layer, then step by step."""
-        n, L = self._forwards, len(self.layers)
-        if n < L * self.known:
-            layer, t = divmod(n, self.known)
-        else:
-            t, layer = divmod(n - L * self.known, L)
-            t += self.known
-        return f"t = {t}, {self.layers[layer]}"
+    def _next(self, layer: str) -> str:
+        """Return the place of the next step of a layer."""
+        t = self._steps.get(layer, 0)
+        self._steps[layer] = t + 1
+        return f"t = {t}, {layer}"
 
     def _note(self, place: str, inputs: dict[str, Array | None], outputs: dict[str, Array]) -> None:
         """Keep an operation, once for each sample."""
@@ -178,13 +185,18 @@ def _of_sample(work: Callable[[slice], Any], n: int) -> Callable[[slice], Any]:
 
 
 @contextmanager
-def recorded_operations(model: NextFrame, known: int) -> Iterator[list[Operation]]:
-    """Keep all operations of a model's `loss_and_gradients` inside, in the order in which they are done."""
+def recorded_operations(model: FrameModel) -> Iterator[list[Operation]]:
+    """Keep all operations of a model's `loss_and_gradients` inside, in the order in which they are done.
+
+    It must not be asked to recompute, which does operations twice.
+    """
     backend = model.backend
-    recording: Any = RecordingBackend(
-        backend, [layer.name.rstrip(".") for layer in model.layers], known, id(model.parameters["readout.W"])
-    )
-    parts: list[NextFrame | ConvLSTM] = [model, *model.layers]
+    kernels = {id(model.parameters["readout.W"]): ("readout", "W")}
+    for layer in model.layers:
+        for kernel in {"W_x", "W_h"} & layer.parameters.keys():
+            kernels[id(model.parameters[layer.name + kernel])] = (layer.name.rstrip("."), kernel)
+    recording: Any = RecordingBackend(backend, kernels)
+    parts: list[FrameModel | ConvLSTM] = [model, *model.layers]
     try:
         for part in parts:
             part.backend = recording

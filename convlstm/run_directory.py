@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+from convlstm.whole_files import was_left_half_written
+
 RUN_FILES = ("config.toml", "environment.json", "ledger.jsonl", "weights.safetensors", "scores.json", "forecast.png")
+CHECKPOINTS = "checkpoints"  # a folder of the files that checkpoint.py writes
+CHECKPOINT_FILE = re.compile(r"(\.)?step-\d{8,}\.(json|safetensors)(?(1)\.\w+\.tmp)")
 
 
 class RunDirectoryError(ValueError):
@@ -32,6 +37,24 @@ def make_run_directory(directory: Path | None, preset: str, *, overwrite: bool, 
     return directory
 
 
+def unfinished_run(preset: str) -> Path:
+    """Return the newest of runs/PRESET-1, runs/PRESET-2, … that has begun and has no scores yet.
+
+    Raises:
+        RunDirectoryError: there is none.
+    """
+    numbered = [(re.fullmatch(re.escape(preset) + r"-(\d+)", path.name), path) for path in Path("runs").glob("*")]
+    for _, path in sorted(((int(match[1]), path) for match, path in numbered if match), reverse=True):
+        if (path / "ledger.jsonl").is_file() and not (path / "scores.json").exists():
+            return path
+    raise RunDirectoryError(f"there is no unfinished run runs/{preset}-N to resume; without --resume a new one starts")
+
+
+def half_written(directory: Path) -> list[Path]:
+    """Return what a killed process left of a run's files, those of its checkpoints apart."""
+    return sorted(path for path in directory.glob(".*.tmp") if was_left_half_written(path, RUN_FILES))
+
+
 def _first_free(parent: Path, preset: str) -> Path:
     parent.mkdir(parents=True, exist_ok=True)
     number = 1
@@ -47,19 +70,37 @@ def _first_free(parent: Path, preset: str) -> Path:
 def _clear(directory: Path, overwrite: bool) -> None:
     """Delete an earlier run's files, and nothing else, if told to."""
     if not overwrite:
-        raise RunDirectoryError(f"{directory} exists; name another --out, or say --overwrite to replace the run in it")
-    files = sorted(directory.iterdir())
-    strangers = [path.name for path in files if not _is_of_a_run(path)]
+        choice = "--overwrite to replace the run in it, --resume to continue it"
+        raise RunDirectoryError(f"{directory} exists; name another --out, or say {choice}")
+    files, checkpoints = sorted(directory.iterdir()), directory / CHECKPOINTS
+    inside = sorted(checkpoints.iterdir()) if _is_folder(checkpoints) else []
+    strangers = [path for path in files if not _is_of_a_run(path)] + [path for path in inside if not _is_ours(path)]
     if strangers:
-        raise RunDirectoryError(f"{directory} holds {strangers[0]}, which is no part of a run; it is left as it is")
+        stranger = strangers[0].relative_to(directory)
+        raise RunDirectoryError(f"{directory} holds {stranger}, which is no part of a run; it is left as it is")
     if directory / "ledger.jsonl" not in files:  # a config.toml alone is somebody's own
         raise RunDirectoryError(f"{directory} holds no ledger.jsonl, so it is no run; it is left as it is")
-    for path in files:
+    for path in inside:
         path.unlink()
+    for path in sorted(files, key=lambda path: path.name == "ledger.jsonl"):  # last: who is killed here can go on
+        if path == checkpoints:
+            path.rmdir()
+        else:
+            path.unlink()
+
+
+def _is_folder(path: Path) -> bool:
+    """Say whether this is a folder itself and not a link to one, whose files may be somebody else's."""
+    return path.is_dir() and not path.is_symlink()
 
 
 def _is_of_a_run(path: Path) -> bool:
-    """Say whether a run wrote this: one of its files, or what a killed run left of one, .NAME.….tmp."""
-    name = path.name
-    half = name.endswith(".tmp") and any(name.startswith(f".{whole}.") for whole in RUN_FILES)
-    return (name in RUN_FILES or half) and not path.is_dir()
+    """Say whether a run wrote this: its folder, one of its files, or what a killed run left of one, .NAME.….tmp."""
+    if path.name == CHECKPOINTS:
+        return _is_folder(path)
+    return (path.name in RUN_FILES or was_left_half_written(path, RUN_FILES)) and not path.is_dir()
+
+
+def _is_ours(path: Path) -> bool:
+    """Say whether a run wrote this file of its checkpoints."""
+    return bool(CHECKPOINT_FILE.fullmatch(path.name)) and not path.is_dir()

@@ -19,7 +19,6 @@ from convlstm.gradcheck.check import check_problem
 from convlstm.gradcheck.scripts import ScriptError, describe, load_function, takes_length
 from convlstm.layer import ConvLSTM
 from convlstm.losses import LOSSES
-from convlstm.model import NextFrame
 from convlstm.parameters import KINDS
 from convlstm.randomness import generator
 

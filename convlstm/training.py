@@ -3,49 +3,64 @@
     DIR/config.toml          every setting, resolved
     DIR/environment.json     what the numbers may depend on
     DIR/ledger.jsonl         one line a step, see ledger.py
+    DIR/checkpoints/         what the run can be continued from, see checkpoint.py
     DIR/weights.safetensors  the parameters after the last step
     DIR/scores.json          test error beside that of repeating the last frame
     DIR/forecast.png         forecasts above the truth
 
-Files but the ledger, which grows by whole lines, appear whole or not at all.
+Files but the ledger, which grows by whole lines, appear whole or not at all.  A run that ended early, however it did,
+is continued from its newest checkpoint, and comes to the bits of one that never stopped.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
-import threading
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from convlstm.backends import Array, Backend
-from convlstm.clipping import CLIPPINGS
+from convlstm.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    delete_old_checkpoints,
+    fact_file,
+    newest_checkpoint,
+    write_checkpoint,
+)
 from convlstm.config import Config, config_as_toml
 from convlstm.determinism.forbid import forbid_uninitialised
 from convlstm.environment import machine
-from convlstm.from_config import make_model, make_optimizer, sequences
-from convlstm.ledger import Ledger
-from convlstm.model import NextFrame
-from convlstm.parameter_files import save_parameters
-from convlstm.report import forecast_figure
-from convlstm.run_directory import RunDirectoryError
-from convlstm.schedules import SCHEDULES
+from convlstm.frame_model import FrameModel
+from convlstm.from_config import clip, learning_rate, make_model, make_optimizer, sequences, step_arguments
+from convlstm.interrupts import interruptible
+from convlstm.ledger import Ledger, LedgerError, Position
+from convlstm.not_finite import NotFinite, check_frames, check_results, check_weights, without_overflow_warnings
+from convlstm.optimizers import restore
+from convlstm.parameter_files import assign_parameters, load_parameters, save_parameters
+from convlstm.run_directory import CHECKPOINTS, RunDirectoryError, half_written
+from convlstm.scoring import draw_forecast, evaluate, validation_mse
 from convlstm.whole_files import write_whole
 
+__all__ = [
+    "NotFinite",
+    "Outcome",
+    "Resumption",
+    "Trainer",
+    "check_config",
+    "environment",
+    "evaluate",
+    "to_numpy",
+    "train",
+]
+
 Record = Callable[[float, dict[str, Array], dict[str, Array]], object]  # takes loss, gradients, weights
-
-SEQUENCES_SHOWN = 3
-
-
-class NotFinite(ArithmeticError):
-    """Training met an infinity or a NaN; the message names the step."""
+Report = Callable[[int, float], None]  # takes the number of steps done and the last one's loss
 
 
 @dataclass(frozen=True)
@@ -53,56 +68,156 @@ class Outcome:
     """What a run came to."""
 
     steps: int
-    interrupted: bool
+    interrupted: signal.Signals | None  # what ended it early
     scores: dict[str, Any] | None  # as scores.json; None where the run was interrupted
     no_forecast: str | None = None  # what a finished run lacks to draw forecast.png, and what mends it
 
 
-def train(config: Config, directory: Path, *, backend: str, report: Callable[[int, float], None]) -> Outcome:
+@dataclass(frozen=True)
+class Resumption:
+    """How a run is continued.
+
+    Attributes:
+        say: told from which checkpoint, and which are damaged.
+        changed: what bits may depend on and is different now, a line each; environment.json is to have it.
+    """
+
+    say: Callable[[str], None]
+    changed: Sequence[str] = ()
+
+
+def train(
+    config: Config, directory: Path, *, backend: str, report: Report, resumption: Resumption | None = None
+) -> Outcome:
     """Train and fill the run directory.
 
     Args:
         config: the run.
-        directory: from `make_run_directory`.
+        directory: from `make_run_directory`; to continue a run, the one that holds it, with this configuration.
         backend: see `get_backend`.
         report: called after each step with the number of steps done and the step's loss.
+        resumption: continue the run that is there.
 
     Raises:
-        NotFinite: a loss, a weight or the forecast was not finite; the last weights that were are saved.
+        NotFinite: data, a loss, a gradient, a weight or the forecast was not finite; the last weights that were are
+            saved, and so are the checkpoints before.
         RunDirectoryError: a file could not be written, as on a full disk; those that are there are whole.
+        CheckpointError, LedgerError: of a run to be continued, its checkpoint and another file of it contradict each
+            other, or another process goes on with it; nothing has been changed.
         BackendUnavailable, ValueError, ModuleNotFoundError: as `check_config`; nothing has been trained.
     """
     try:
         with forbid_uninitialised():
-            return _train(config, directory, backend, report)
+            if resumption is not None and (directory / "scores.json").is_file():
+                return _finish(config, directory, backend)
+            return _train(config, directory, backend, report, resumption)
     except BrokenPipeError:  # of whoever reads the reports, not of a file
         raise
     except OSError as error:
         raise RunDirectoryError(f"cannot write to {error.filename or directory}: {error.strerror or error}") from error
 
 
-def _train(config: Config, directory: Path, backend: str, report: Callable[[int, float], None]) -> Outcome:
+def _train(config: Config, directory: Path, backend: str, report: Report, resumption: Resumption | None) -> Outcome:
     trainer = Trainer(config, backend)
-    model = trainer.model
-    write_whole(directory / "config.toml", config_as_toml(config).encode())
-    write_whole(directory / "environment.json", (json.dumps(environment(model.backend), indent=1) + "\n").encode())
-    with closing(Ledger(directory / "ledger.jsonl")) as ledger, _without_overflow_warnings():
+    model, settings = trainer.model, config.training
+    begun = resumption if (directory / "config.toml").is_file() else None
+    checkpoint = _newest(directory, begun) if begun else None
+    with closing(_ledger(directory, checkpoint)) as ledger, without_overflow_warnings():
+        if checkpoint is not None:
+            trainer.restore(checkpoint)
+        if begun is None:  # config.toml last: without it nothing has begun
+            write_whole(directory / "environment.json", _json(environment(model.backend)))
+            write_whole(directory / "config.toml", config_as_toml(config).encode())
+        elif begun.changed:
+            _note_changes(directory / "environment.json", ledger.steps, begun.changed)
+        saved = ledger.steps
+        for left in half_written(directory):
+            left.unlink()
         try:
-            with _interruptible() as interrupted:
-                while ledger.steps < config.training.steps and not interrupted():
+            with interruptible() as interrupted:
+                while ledger.steps < settings.steps and not interrupted():
                     loss = trainer.step(ledger.append)
                     report(ledger.steps, loss)
+                    if settings.checkpoint_every and ledger.steps % settings.checkpoint_every == 0:
+                        _save(trainer, config, directory, ledger)
+                        saved = ledger.steps
+                if saved < ledger.steps:
+                    _save(trainer, config, directory, ledger)
+                elif saved == settings.steps:  # whoever was killed after that may have left old ones
+                    delete_old_checkpoints(directory / CHECKPOINTS, saved, settings.keep_checkpoints)
         finally:
             save_parameters(directory / "weights.safetensors", to_numpy(model, model.parameters))
-        if interrupted():
-            return Outcome(ledger.steps, interrupted=True, scores=None)
+        ended_by = interrupted()
+        if ended_by is not None:
+            return Outcome(ledger.steps, ended_by, scores=None)
         scores = evaluate(config, model)
-    write_whole(directory / "scores.json", (json.dumps(scores, indent=1) + "\n").encode())
+    write_whole(directory / "scores.json", _json(scores))
+    return _draw(config, model, directory, Outcome(ledger.steps, None, scores))
+
+
+def _newest(directory: Path, resumption: Resumption) -> Checkpoint | None:
+    """Return the newest sound checkpoint of the run, and say which it is."""
+    checkpoint = newest_checkpoint(directory / CHECKPOINTS, resumption.say)
+    if checkpoint is None:
+        resumption.say(f"{directory} holds no checkpoint to go on from; going on from step 0, to the same bits")
+        return None
+    file = fact_file(directory / CHECKPOINTS, checkpoint.step)
+    if checkpoint.configuration != _configuration(directory):
+        raise CheckpointError(f"{directory / 'config.toml'} has changed since {file} was saved")
+    resumption.say(f"going on from {file}")
+    return checkpoint
+
+
+def _ledger(directory: Path, checkpoint: Checkpoint | None) -> Ledger:
+    """Open the ledger where the checkpoint has it, or at its beginning."""
+    path = directory / "ledger.jsonl"
+    if checkpoint is None:
+        return Ledger(path)
+    try:
+        return Ledger(path, checkpoint.ledger)
+    except LedgerError as error:
+        raise LedgerError(f"{error}; {fact_file(directory / CHECKPOINTS, checkpoint.step)} needs it so") from None
+
+
+def _note_changes(file: Path, step: int, changed: Sequence[str]) -> None:
+    """Put into environment.json from which step on what was different."""
+    recorded = json.loads(file.read_text(encoding="utf-8"))
+    recorded.setdefault("resumed", []).append({"step": step, "changed": list(changed)})
+    write_whole(file, _json(recorded))
+
+
+def _save(trainer: Trainer, config: Config, directory: Path, ledger: Ledger) -> None:
+    """Save a checkpoint, and when it is safe delete those that it makes superfluous."""
+    folder = directory / CHECKPOINTS
+    score = validation_mse(config, trainer.model)
+    ledger.bring_down()  # before what needs its lines
+    write_checkpoint(folder, trainer.checkpoint(ledger.position, _configuration(directory), score))
+    delete_old_checkpoints(folder, ledger.steps, config.training.keep_checkpoints)
+
+
+def _configuration(directory: Path) -> str:
+    return hashlib.sha256((directory / "config.toml").read_bytes()).hexdigest()
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode()
+
+
+def _draw(config: Config, model: FrameModel, directory: Path, outcome: Outcome) -> Outcome:
+    """Draw the picture; matplotlib is an extra, and a run is complete without it."""
     try:
         draw_forecast(config, model, directory / "forecast.png")
-    except ModuleNotFoundError as error:  # matplotlib is an extra; a run is complete without a picture
-        return Outcome(ledger.steps, interrupted=False, scores=scores, no_forecast=str(error))
-    return Outcome(ledger.steps, interrupted=False, scores=scores)
+    except ModuleNotFoundError as error:
+        return replace(outcome, no_forecast=str(error))
+    return outcome
+
+
+def _finish(config: Config, directory: Path, backend: str) -> Outcome:
+    """Draw what a run lacks that was ended after its scores."""
+    scores = json.loads((directory / "scores.json").read_text(encoding="utf-8"))
+    model = make_model(config, backend)
+    assign_parameters(model.parameters, load_parameters(directory / "weights.safetensors"), model.backend.asarray)
+    return _draw(config, model, directory, Outcome(config.training.steps, None, scores))
 
 
 def check_config(config: Config, backend: str) -> None:
@@ -123,96 +238,97 @@ class Trainer:
 
     Attributes:
         model: as the steps so far have made it.
+        steps: how many these are, which is the number of the next.
     """
 
     def __init__(self, config: Config, backend: str) -> None:
         """Take the model of `make_model`; arguments and errors as there."""
         self.model = make_model(config, backend)
+        self.steps = 0
         self._config = config
         self._optimizer = make_optimizer(config)
-        self._next = 0
 
     def loss_and_gradients(self) -> tuple[float, dict[str, Array]]:
         """Return what the next step computes before it moves the weights.
 
         Raises:
-            NotFinite: the loss is not.
+            NotFinite: the step's data, the loss or a gradient is not.
         """
-        settings, step = self._config.training, self._next
-        first = step * settings.batch_size
-        frames = sequences(self._config, self.model, "train", range(first, first + settings.batch_size))
-        loss, gradients = self.model.loss_and_gradients(frames, self._config.data.context, settings.loss)
-        if not np.isfinite(loss):
-            raise NotFinite(
-                f"loss is {loss} at step {step}; the weights before it are saved; try a smaller learning_rate"
-            )
+        indices = self._indices()
+        frames = sequences(self._config, self.model, "train", indices)
+        check_frames(f"data of step {self.steps}", frames, indices)
+        loss, gradients = self._compute(frames, indices)
+        check_results(
+            loss, gradients, indices, self.steps, lambda n: self._compute(frames[n : n + 1], indices[n : n + 1])
+        )
         return loss, gradients
+
+    def _indices(self) -> range:
+        """Return which sequences of the split train the next step takes."""
+        batch = self._config.training.batch_size
+        return range(self.steps * batch, (self.steps + 1) * batch)
+
+    def _compute(self, frames: Array, indices: range) -> tuple[float, dict[str, Array]]:
+        """Return loss and gradients of these sequences in the next step, all of its batch or one alone."""
+        return self.model.loss_and_gradients(frames, **step_arguments(self._config, indices, self.steps))
 
     def step(self, record: Record) -> float:
         """Take the next step, hand loss, gradients and new weights to `record`, and return the loss.
 
-        If `record` fails, as on a full disk, the weights stay those before the step.
+        If `record` fails, as on a full disk, weights and optimizer stay those before the step.
 
         Raises:
-            NotFinite: the loss, or a weight after the step, is not.
+            NotFinite: the step's data, the loss, a gradient, or a weight after the step, is not.
         """
-        settings, step = self._config.training, self._next
-        clip, schedule = CLIPPINGS[settings.clipping], SCHEDULES[settings.schedule]
         loss, gradients = self.loss_and_gradients()
-        before = dict(self.model.parameters)
-        self._optimizer.learning_rate = settings.learning_rate * schedule(step, settings.steps)
+        optimizer, weights = self._optimizer, self.model.parameters
+        before = dict(weights), optimizer.steps, optimizer.moments
+        optimizer.learning_rate = learning_rate(self._config, self.steps)
         try:
-            self._optimizer.step(self.model.parameters, clip(gradients))
-            _check_finite(self.model.parameters, step)
-            record(loss, to_numpy(self.model, gradients), to_numpy(self.model, self.model.parameters))
+            optimizer.step(weights, clip(self._config, gradients))
+            check_weights(weights, self._indices(), self.steps)
+            record(loss, to_numpy(self.model, gradients), to_numpy(self.model, weights))
         except BaseException:  # a second Ctrl-C, too
-            self.model.parameters.update(before)
+            weights.update(before[0])
+            optimizer.steps, optimizer.moments = before[1:]
             raise
-        self._next += 1
+        self.steps += 1
         return loss
 
+    @property
+    def position(self) -> dict[str, Any]:
+        """What else the next step depends on, as a checkpoint's JSON has it.
 
-def _check_finite(weights: dict[str, Array], step: int) -> None:
-    for name, w in weights.items():
-        if not np.isfinite(w).all():
-            raise NotFinite(f"step {step} makes {name} infinite or NaN; it is taken back; try a smaller learning_rate")
+        Random numbers are addressed, not drawn one after the other: their position is the seed and the step.
+        """
+        settings = self._config.training
+        return {
+            "random": {"seed": settings.seed, "step": self.steps},
+            "data": {"split": "train", "next_sequence": self._indices()[0]},
+            "optimizer": {"name": settings.optimizer, "steps": self._optimizer.steps},
+            "schedule": {"name": settings.schedule, "step": self.steps, "steps": settings.steps},
+        }
 
+    def checkpoint(self, ledger: Position, configuration: str, score: float | None = None) -> Checkpoint:
+        """Return all that `restore` needs; `ledger`, `configuration` and `score` as `Checkpoint` has them."""
+        weights = to_numpy(self.model, self.model.parameters)
+        moments = {kind: to_numpy(self.model, named) for kind, named in self._optimizer.moments.items()}
+        return Checkpoint(self.steps, weights, moments, self.position, ledger, configuration, score)
 
-def evaluate(config: Config, model: NextFrame) -> dict[str, Any]:
-    """Return mean squared errors on the test split, per pixel with brightness in 0 … 1: the model's and persistence's.
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go where the trainer stood that made the checkpoint: every step from there has the same bits.
 
-    Raises:
-        NotFinite: a forecast is not finite.
-    """
-    shown, forecast, truth = forecast_test(config, model, config.data.test_sequences)
-    given = {"model": forecast, "repeat_last_frame": shown[:, -1:]}
-    errors = {name: (frames.astype(np.float64) - truth) ** 2 for name, frames in given.items()}
-    if not np.isfinite(forecast).all():
-        raise NotFinite(
-            "the forecast after the last step is not finite; the weights are saved; try a smaller learning_rate"
-        )
-    return {
-        "test_sequences": len(truth),
-        "mse": {name: float(error.mean(dtype=np.float64)) for name, error in errors.items()},
-        "mse_by_lead_time": {
-            name: error.mean(axis=(0, 2, 3, 4), dtype=np.float64).tolist() for name, error in errors.items()
-        },
-    }
-
-
-def forecast_test(config: Config, model: NextFrame, count: int) -> tuple[Array, Array, Array]:
-    """Return (shown, forecast, truth) of the first `count` test sequences, NumPy arrays (count, T, 1, size, size)."""
-    frames = sequences(config, model, "test", range(count))
-    context = config.data.context
-    forecast = model.backend.to_numpy(model.predict(frames[:, :context], config.data.horizon))
-    shown, truth = np.split(model.backend.to_numpy(frames), [context], axis=1)
-    return shown, forecast, truth
-
-
-def draw_forecast(config: Config, model: NextFrame, path: Path) -> None:
-    """Draw the first test sequences: what was shown, and the forecast above the truth."""
-    shown, forecast, truth = forecast_test(config, model, min(SEQUENCES_SHOWN, config.data.test_sequences))
-    forecast_figure(path, shown[:, :, 0], forecast[:, :, 0], truth[:, :, 0])
+        Raises:
+            CheckpointError, ValueError: its configuration was another one.
+        """
+        to_device = self.model.backend.asarray
+        moments = {kind: _each(to_device, named) for kind, named in checkpoint.moments.items()}
+        assign_parameters(self.model.parameters, dict(checkpoint.weights), to_device)
+        taken = checkpoint.position["optimizer"]["steps"]
+        restore(self._optimizer, taken, moments, self.model.parameters)
+        self.steps = checkpoint.step
+        if self.position != checkpoint.position:
+            raise CheckpointError(f"the checkpoint stands at {checkpoint.position}; this run at {self.position}")
 
 
 def environment(backend: Backend) -> dict[str, Any]:
@@ -226,40 +342,10 @@ def environment(backend: Backend) -> dict[str, Any]:
     }
 
 
-def to_numpy(model: NextFrame, arrays: dict[str, Array]) -> dict[str, Array]:
+def to_numpy(model: FrameModel, arrays: Mapping[str, Array]) -> dict[str, Array]:
     """Return a model's arrays on the host."""
-    return {name: model.backend.to_numpy(array) for name, array in arrays.items()}
+    return _each(model.backend.to_numpy, arrays)
 
 
-@contextmanager
-def _without_overflow_warnings() -> Iterator[None]:
-    """Silence NumPy's warnings of what `NotFinite` says once; np.errstate would not reach the worker threads."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "(overflow|invalid value|divide by zero) encountered", RuntimeWarning)
-        yield
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Let the first Ctrl-C only be noted, so that a step is never left half done; a second one raises as usual.
-
-    Off the main thread, where Python allows no handlers, and in a job whose shell has it ignored, Ctrl-C does what it
-    did before.
-    """
-    seen = False
-
-    def note(number: int, frame: object) -> None:
-        nonlocal seen
-        seen = True
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.getsignal(signal.SIGINT)
-    main_thread = threading.current_thread() is threading.main_thread()
-    if not main_thread or before in (signal.SIG_IGN, None):  # None: a handler that is not Python's
-        yield lambda: False
-        return
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: seen
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _each(convert: Callable[[Array], Array], arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: convert(array) for name, array in arrays.items()}

@@ -10,14 +10,15 @@ from pathlib import Path
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file, or leave what stood there as it was.
+    """Write a file, or leave what stood there as it was; on return its new content outlives a power cut.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written, or, where the file is new already, not be brought down to the disk.
     """
     with unused_name_beside(path) as new:
         write_new(new, data)
         os.replace(new, path)
+    bring_down_folder(path.parent)
 
 
 @contextmanager
@@ -41,3 +42,17 @@ def write_new(file: Path, data: bytes) -> None:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def bring_down_folder(folder: Path) -> None:
+    """Bring a folder's names down to the disk: a rename is on it only then."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def was_left_half_written(path: Path, names: tuple[str, ...]) -> bool:
+    """Say whether this is what a killed process left of a file of one of these names, ``.NAME.….tmp``."""
+    return path.name.endswith(".tmp") and any(path.name.startswith(f".{name}.") for name in names)

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from convlstm.checkpoint import saved_steps
 from convlstm.parameter_files import load_parameters
-from convlstm.run_directory import RUN_FILES
+from convlstm.run_directory import CHECKPOINTS, RUN_FILES
 
 # Python's own SIGINT, which pytest's process may have inherited as ignored; no CuPy, whatever this machine has; and
 # noise for digits: importing scikit-learn takes longer than all the rest, and test_same_bits.py trains on real ones.
@@ -84,7 +85,7 @@ def test_training_prints_plain_lines_and_leaves_a_run(config: Path, tmp_path: Pa
     result = convlstm(tmp_path, "train", "tiny.toml", "--steps", "25", "--seed", "3", "--backend", "numpy", *out)
     assert (result.returncode, result.stderr) == (0, "")
     run = tmp_path / "[bold]" / "[x]"
-    assert {path.name for path in run.iterdir()} == set(RUN_FILES)
+    assert {path.name for path in run.iterdir()} == {*RUN_FILES, CHECKPOINTS}
     first, *steps, scores, picture = result.stdout.splitlines()
     assert first.startswith("backend numpy (")
     assert first.endswith("run directory [bold]/[x]")
@@ -95,8 +96,8 @@ def test_training_prints_plain_lines_and_leaves_a_run(config: Path, tmp_path: Pa
     mse = json.loads((run / "scores.json").read_text())["mse"]
     assert scores == f"test MSE {mse['model']:.4f}; repeating the last frame {mse['repeat_last_frame']:.4f}"
     assert picture == "forecasts above the truth: [bold]/[x]/forecast.png"
-    assert "steps = 25\n" in (run / "config.toml").read_text()
-    assert "seed = 3\n" in (run / "config.toml").read_text()
+    assert "steps = 25 " in (run / "config.toml").read_text()
+    assert "seed = 3 " in (run / "config.toml").read_text()
 
 
 def test_doctor_names_what_is_missing_and_what_mends_it(tmp_path: Path) -> None:
@@ -120,7 +121,9 @@ def test_help_lists_the_commands_and_their_options(tmp_path: Path) -> None:
     commands, options = convlstm(tmp_path, "--help"), convlstm(tmp_path, "train", "--help")
     assert (commands.returncode, options.returncode) == (0, 0)
     assert all(name in commands.stdout for name in ("train", "doctor"))
-    assert all(name in options.stdout for name in ("--backend", "--steps", "--seed", "--out", "--overwrite"))
+    assert all(
+        name in options.stdout for name in ("--backend", "--steps", "--seed", "--out", "--overwrite", "--resume")
+    )
 
 
 # What goes wrong: one line, exit code 2, nothing made -----------------------------------------------------------------
@@ -191,27 +194,42 @@ def assert_whole(run: Path, steps: int) -> None:
     weights = load_parameters(run / "weights.safetensors")
     assert weights
     assert all(np.isfinite(w).all() for w in weights.values())
-    assert {path.name for path in run.iterdir()} == set(RUN_FILES) - {"scores.json", "forecast.png"}
+    left = {path.name for path in run.iterdir()} - {CHECKPOINTS}  # there are none yet where a reader went away early
+    assert left == set(RUN_FILES) - {"scores.json", "forecast.png"}
 
 
-def test_ctrl_c_saves_what_was_learnt(config: Path, tmp_path: Path) -> None:
-    lengthened(config, 5000)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_all_that_the_run_needs_to_go_on(
+    number: signal.Signals, code: int, config: Path, tmp_path: Path
+) -> None:
+    lengthened(config, 500)
     command = [*COMMAND, "train", "tiny.toml"]
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
     ) as process:
         assert process.stdout is not None
         seen = [process.stdout.readline(), process.stdout.readline()]
-        assert seen[1].startswith("step 500/5000  loss ")
-        process.send_signal(signal.SIGINT)
+        assert seen[1].startswith("step 50/500  loss ")
+        process.send_signal(number)
         rest, errors = process.communicate(timeout=120)
-    assert (process.returncode, errors) == (130, "")
+    assert (process.returncode, errors) == (code, "")
     *_, last = rest.splitlines()
     run = Path("runs") / "tiny-1"
-    steps = len((tmp_path / run / "ledger.jsonl").read_bytes().splitlines())
-    assert last == f"interrupted after {steps} of 5000 steps; weights and ledger are in {run}"
-    assert 500 <= steps < 5000
+    ledger = (tmp_path / run / "ledger.jsonl").read_bytes()
+    steps = len(ledger.splitlines())
+    told = f"interrupted after {steps} of 500 steps; weights and ledger are in {run}"
+    assert last == f"{told}; go on with: convlstm train --resume {run}"
+    assert 50 <= steps < 500
     assert_whole(tmp_path / run, steps)
+    assert saved_steps(tmp_path / run / CHECKPOINTS)[-1] == steps
+    if number == signal.SIGTERM:
+        resumed = convlstm(tmp_path, *last.split("convlstm ")[1].split())
+        from_there = run / CHECKPOINTS / f"step-{steps:08d}.json"
+        assert (resumed.returncode, resumed.stderr) == (0, f"going on from {from_there}\n")
+        assert resumed.stdout.splitlines()[-1] == f"forecasts above the truth: {run / 'forecast.png'}"
+        longer = (tmp_path / run / "ledger.jsonl").read_bytes()
+        assert longer.startswith(ledger)
+        assert len(longer.splitlines()) == 500
 
 
 def test_a_terminal_shows_a_bar_and_its_ctrl_c_saves(config: Path, tmp_path: Path) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from dataclasses import Field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convlstm import training
 from convlstm.config import (
     PRESETS,
+    TABLES,
     Config,
     ConfigError,
     Data,
@@ -21,12 +22,13 @@ from convlstm.config import (
     Training,
     config_as_toml,
     config_from,
+    described_settings,
     load_config,
+    overridden,
+    parse_setting,
 )
-from convlstm.losses import LossName
-from convlstm.parameter_files import load_parameters
-
-TABLES = {"data": Data, "model": Model, "training": Training}
+from convlstm.settings import RANGES
+from convlstm.settings import settings as all_settings
 
 
 def write(directory: Path, text: str) -> str:
@@ -57,54 +59,102 @@ def test_a_file_changes_what_it_says_and_nothing_else(tmp_path: Path) -> None:
     assert type(config.training.learning_rate) is float
 
 
-def sizes(*, most: int = 64) -> st.SearchStrategy[int]:
-    return st.integers(1, most)
+def numbers(kind: type, within: str) -> st.SearchStrategy[Any]:
+    """Whatever a number of this range may be."""
+    every = st.integers(0, 64) if kind is int else st.floats(allow_nan=False, allow_infinity=False)
+    if within == "≥ 0 and < 1":
+        every = st.floats(0, 1, exclude_max=True)
+    return every.filter(RANGES[within])
+
+
+def values(table: str, described: Field[Any]) -> st.SearchStrategy[Any]:
+    """Whatever a setting may be by itself."""
+    kind = get_type_hints(TABLES[table])[described.name]
+    by_name = {
+        "seed": st.integers(0, 2**64 - 1),
+        "patch": st.sampled_from([1, 2, 4]),
+        "size": st.integers(1, 16).map(lambda n: 4 * n),
+        "hidden_channels": st.lists(st.integers(1, 64), min_size=1, max_size=4).map(tuple),
+        "weights": st.text(st.characters(codec="utf-8")),
+        "readout_bias": st.booleans(),
+    }
+    if described.name in by_name:
+        return by_name[described.name]
+    if kind in (int, float):
+        return numbers(kind, described.metadata["within"])
+    parts = get_args(kind) if type(None) in get_args(kind) else (kind,)
+    return st.sampled_from([name for part in parts for name in (get_args(part) or [None])])
 
 
 @st.composite
 def configs(draw: st.DrawFn) -> Config:
-    patch = draw(sizes(most=8))
-    loss = draw(st.sampled_from(get_args(LossName)))
-    return Config(
-        Data(patch * draw(sizes()), draw(sizes()), draw(sizes()), draw(sizes())),
-        Model(
-            hidden_channels=tuple(draw(st.lists(sizes(), min_size=1, max_size=4))),
-            kernel_size=draw(sizes()),
-            patch=patch,
-            bias=draw(st.sampled_from([None, "channel", "pixel"])),
-            peephole=draw(st.sampled_from([None, "channel", "pixel"])),
-            output="sigmoid" if loss == "bce" else draw(st.sampled_from(["linear", "sigmoid"])),
-        ),
-        Training(
-            steps=draw(sizes()),
-            batch_size=draw(sizes()),
-            seed=draw(st.integers(0, 2**64 - 1)),
-            loss=loss,
-            optimizer=draw(st.sampled_from(["sgd", "adam"])),
-            learning_rate=draw(st.floats(min_value=0, exclude_min=True, allow_infinity=False)),
-            schedule=draw(st.sampled_from(["constant", "linear"])),
-            clipping=draw(st.sampled_from(["none", "tensor", "global"])),
-        ),
-    )
+    """Any configuration at all: what does not go together is put right."""
+    tables: dict[str, dict[str, Any]] = {"data": {}, "model": {}, "training": {}}
+    for table, described in all_settings():
+        tables[table][described.name] = draw(values(table, described))
+    data, model, to = tables.values()
+    for table, described in all_settings():
+        for condition, allowed in described.metadata["read_where"].items():
+            where, _, key = condition.rpartition(".")
+            if tables[where or table][key] not in allowed:
+                tables[table][described.name] = described.default
+    if to["loss"] == "bce":
+        model["output"] = "sigmoid"
+    if data["horizon"] == 1:
+        to["sampling_steps"] = 0
+    to["warmup_steps"] %= to["steps"]
+    return Config(Data(**data), Model(**model), Training(**to))
 
 
 @settings(deadline=None)
 @given(config=configs())
 def test_a_configuration_comes_back_from_its_toml(config: Config, tmp_path_factory: pytest.TempPathFactory) -> None:
-    assert load_config(write(tmp_path_factory.mktemp("toml"), config_as_toml(config))) == config
+    text = config_as_toml(config)
+    assert load_config(write(tmp_path_factory.mktemp("toml"), text)) == config
+    assert config_as_toml(config) == text
+
+
+def test_a_written_configuration_says_of_every_setting_what_it_is() -> None:
+    lines = config_as_toml(Config(model=Model(weights="w" * 99))).splitlines()
+    assert [line for line in lines if line.startswith("[")] == ["[data]", "[model]", "[training]"]
+    assert "context = 5                # frames that are shown" in lines
+    assert 'loss = "bce"           # what is made small, a mean over pixels and frames; one of mse, mae, bce' in lines
+    for _, described in all_settings():
+        (line,) = [line for line in lines if line.startswith(f"{described.name} = ")]
+        assert f"  # {described.metadata['help']}" in line
+
+
+@pytest.mark.parametrize(("table", "described"), all_settings(), ids=lambda of: getattr(of, "name", of))
+def test_a_setting_has_one_line_of_help_and_a_default_that_may_be(table: str, described: Field[Any]) -> None:
+    help = described.metadata["help"]
+    assert help
+    assert "\n" not in help
+    assert not help.endswith(".")
+    default: Any = described.default
+    if type(default) in (int, float):
+        assert RANGES[described.metadata["within"]](default)
+    for condition, allowed in described.metadata["read_where"].items():
+        where, _, key = condition.rpartition(".")
+        assert set(allowed) < set(get_args(get_type_hints(TABLES[where or table])[key]))
+
+
+def test_no_two_tables_share_a_setting() -> None:
+    """What is looked for in the wrong table is found by its name."""
+    names = [described.name for _, described in all_settings()]
+    assert len(set(names)) == len(names)
 
 
 # What is wrong ------------------------------------------------------------------------------------------------------
 
-TRAINING = ", ".join(field.name for field in dataclasses.fields(Training))
 WRONG = {
     # An unknown name, and the nearest that is known.
-    "[modell]": "unknown table [modell]; known are data, model, training; did you mean model?",
+    "[modell]": "unknown table [modell]; did you mean model?",
     "[zzz]": "unknown table [zzz]; known are data, model, training",
-    "steps = 3": "unknown table [steps]; known are data, model, training",
-    "[training]\nlearning_rat = 1": f"unknown setting learning_rat in [training]; known are {TRAINING}; did you mean"
-    " learning_rate?",
-    "[data]\nq = 1": "unknown setting q in [data]; known are size, context, horizon, test_sequences",
+    "steps = 3": "unknown table [steps]; did you mean steps in [training]?",
+    "[training]\nlearning_rat = 1": "unknown setting learning_rat in [training]; did you mean learning_rate?",
+    "[data]\nbatch_size = 1": "unknown setting batch_size in [data]; did you mean batch_size in [training]?",
+    "[data]\nq = 1": "unknown setting q in [data]; known are"
+    " size, context, horizon, test_sequences, validation_sequences",
     "model = 3": "model must be a table of settings; got 3",
     "[[model]]": "model must be a table of settings; got [{}]",
     # A value of another type.  To Python True is an integer; to a reader of a configuration it is not.
@@ -117,7 +167,8 @@ WRONG = {
     "[model]\nhidden_channels = []": "[model] hidden_channels must be a list of integers > 0; got []",
     "[model]\nhidden_channels = [8, 0]": "[model] hidden_channels must be a list of integers > 0; got [8, 0]",
     "[model]\nhidden_channels = [8, true]": "[model] hidden_channels must be a list of integers > 0; got [8, True]",
-    '[training]\noptimizer = "adm"': "[training] optimizer must be one of 'sgd', 'adam'; got 'adm'; did you mean adam?",
+    '[training]\nloss = "msee"': "[training] loss must be one of 'mse', 'mae', 'bce'; got 'msee'; did you mean mse?",
+    "[model]\nreadout_bias = 1": "[model] readout_bias must be true or false; got 1",
     '[model]\nbias = "pixl"': "[model] bias must be one of 'channel', 'pixel', 'none'; got 'pixl'; did you mean pixel?",
     "[model]\npeephole = false": "[model] peephole must be one of 'channel', 'pixel', 'none'; got False",
     # A number out of its range.
@@ -127,7 +178,29 @@ WRONG = {
     "[training]\nlearning_rate = 0": "[training] learning_rate must be > 0 and finite; got 0.0",
     "[training]\nlearning_rate = nan": "[training] learning_rate must be > 0 and finite; got nan",
     "[training]\nlearning_rate = inf": "[training] learning_rate must be > 0 and finite; got inf",
+    "[training]\nlearning_rate = 1" + 400 * "0": f"[training] learning_rate must be a number; got 1{400 * '0'}",
+    "[training]\nbeta1 = 1": "[training] beta1 must be ≥ 0 and < 1; got 1.0",
+    "[model]\ndropout = 1": "[model] dropout must be ≥ 0 and < 1; got 1.0",
+    "[model]\nrecurrent_dropout = -0.5": "[model] recurrent_dropout must be ≥ 0 and < 1; got -0.5",
+    "[model]\nforget_bias = inf": "[model] forget_bias must be finite; got inf",
+    "[data]\nvalidation_sequences = -1": "[data] validation_sequences must be ≥ 0; got -1",
+    "[training]\nkeep_checkpoints = 0": "[training] keep_checkpoints must be > 0; got 0",
+    # Settings that nothing reads.
+    "[training]\nmomentum = 0.5": "[training] momentum is read only where optimizer is 'momentum'; it is 'adam'",
+    '[training]\noptimizer = "sgd"\nbeta1 = 0.5': "[training] beta1 is read only where optimizer is 'adam' or 'adamw';"
+    " it is 'sgd'",
+    "[training]\nweight_decay = 0": "[training] weight_decay is read only where optimizer is 'adamw'; it is 'adam'",
+    "[training]\nstep_every = 7": "[training] step_every is read only where schedule is 'step'; it is 'linear'",
+    '[training]\nclipping = "none"\nclip_at = 2': "[training] clip_at is read only where clipping is 'value' or"
+    " 'tensor' or 'global' or 'normalise'; it is 'none'",
+    '[model]\nkind = "encoder-forecaster"\n[training]\ntruncate = 2': "[training] truncate is read only where [model]"
+    " kind is 'next-frame'; it is 'encoder-forecaster'",
+    '[model]\nkind = "encoder-forecaster"\n[training]\nsampling_steps = 2': "[training] sampling_steps is read"
+    " only where [model] kind is 'next-frame'; it is 'encoder-forecaster'",
     # Settings that do not go together.
+    "[training]\nsteps = 5\nwarmup_steps = 5": "[training] warmup_steps must be fewer than steps; got 5 and 5",
+    "[data]\nhorizon = 1\n[training]\nsampling_steps = 9": "[training] sampling_steps needs [data] horizon ≥ 2: of one"
+    " predicted frame none is fed back; got 9",
     "[data]\nsize = 30\n[model]\npatch = 4": "[model] patch must divide [data] size; got 4 and 30",
     '[model]\noutput = "linear"': "[training] loss 'bce' needs [model] output 'sigmoid'; got 'linear'",
 }
@@ -188,53 +261,85 @@ def test_anything_at_all_is_a_configuration_or_a_config_error(tables: dict[str, 
     assert config_from(tables) == config
 
 
-# Every setting does something -----------------------------------------------------------------------------------------
+# Changed from the command line ----------------------------------------------------------------------------------------
 
-# A run so short and steep that even clipping matters.
-BASE = Config(
-    Data(size=16, context=2, horizon=2, test_sequences=2),
-    Model(hidden_channels=(2,), kernel_size=3, patch=4, output="linear"),
-    Training(
-        steps=2, batch_size=2, loss="mse", optimizer="sgd", learning_rate=1000.0, schedule="constant", clipping="none"
-    ),
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("model.peephole=pixel", "model.peephole", "pixel"),
+        ('model.peephole="pixel"', "model.peephole", "pixel"),
+        ("model.hidden_channels=[32,16]", "model.hidden_channels", [32, 16]),
+        ("training.learning_rate=1e-3", "training.learning_rate", 1e-3),
+        ("training.steps= 7", "training.steps", 7),
+        ("model.readout_bias=false", "model.readout_bias", False),
+        ("model.weights=runs/a=b/weights.npz", "model.weights", "runs/a=b/weights.npz"),
+        ("model.weights=", "model.weights", ""),
+        ("model.weights=1\nx = 2", "model.weights", "1\nx = 2"),  # not a second line of TOML
+    ],
 )
-CHANGES: dict[str, dict[str, Any]] = {
-    "data": {"size": 20, "context": 1, "horizon": 1, "test_sequences": 1},
-    "model": {
-        "hidden_channels": (2, 2), "kernel_size": 1, "patch": 2, "bias": "pixel", "peephole": "channel",
-        "output": "sigmoid", "weights": "base/weights.safetensors",
-    },
-    "training": {
-        "steps": 1, "batch_size": 1, "seed": 1, "loss": "mae", "optimizer": "adam", "learning_rate": 1.0,
-        "schedule": "linear", "clipping": "global",
-    },
-}  # fmt: skip
+def test_a_setting_as_the_command_line_gives_it(text: str, name: str, value: object) -> None:
+    assert parse_setting(text) == (name, value)
 
 
-def run(config: Config, directory: Path) -> tuple[bytes, list[str], bytes]:
-    """Train; return the ledger, the weights' names and shapes, and the scores."""
-    directory.mkdir()
-    training.train(config, directory, backend="numpy", report=lambda done, loss: None)
-    weights = load_parameters(directory / "weights.safetensors")
-    shapes = sorted(f"{name} {w.shape}" for name, w in weights.items())
-    return (directory / "ledger.jsonl").read_bytes(), shapes, (directory / "scores.json").read_bytes()
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("training.stesp=3", "unknown setting training.stesp; did you mean training.steps?"),
+        ("trainin.steps=3", "unknown setting trainin.steps; did you mean training.steps?"),
+        ("data.steps=3", "unknown setting data.steps; did you mean training.steps?"),
+        ("steps=3", "unknown setting steps; did you mean training.steps?"),
+        ("zzz=3", "unknown setting zzz"),
+        ("=3", "unknown setting "),
+        ("training.steps", "a setting is given as TABLE.KEY=VALUE; got 'training.steps'"),
+    ],
+)
+def test_a_wrong_name_on_the_command_line(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        parse_setting(text)
 
 
-def no_figure(*arguments: object) -> None:
-    """Stand in for `forecast_figure`: a picture takes longer than these runs."""
+def test_settings_are_changed_all_at_once_and_no_others() -> None:
+    """Each by itself would not go with the rest."""
+    changes = {"model.output": "linear", "training.loss": "mse", "training.warmup_steps": 400, "training.steps": 500}
+    given = Config(data=Data(horizon=7), training=Training(steps=9, seed=3))
+    expected = Config(given.data, Model(output="linear"), Training(loss="mse", warmup_steps=400, steps=500, seed=3))
+    assert overridden(given, changes) == expected
+    assert overridden(given, {}) == given
 
 
-def test_every_setting_changes_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("sklearn", reason="the digits come with scikit-learn, which is not installed")
-    monkeypatch.setattr(training, "forecast_figure", no_figure)
-    monkeypatch.chdir(tmp_path)
-    assert {table: set(settings) for table, settings in CHANGES.items()} == {
-        table: {field.name for field in dataclasses.fields(kind)} for table, kind in TABLES.items()
-    }
-    reference = run(BASE, tmp_path / "base")
-    assert run(BASE, tmp_path / "again") == reference
-    for table, changes in CHANGES.items():
-        for setting, value in changes.items():
-            part = dataclasses.replace(getattr(BASE, table), **{setting: value})
-            changed = run(dataclasses.replace(BASE, **{table: part}), tmp_path / f"{table}.{setting}")
-            assert changed != reference, f"[{table}] {setting} = {value!r} changes nothing"
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training.steps": "many"}, "[training] steps must be an integer; got 'many'"),
+        ({"training.steps": 0}, "[training] steps must be > 0; got 0"),
+        (
+            {"training.loss": "mse", "model.output": "tanh"},
+            "[model] output must be one of 'linear', 'sigmoid'; got 'tanh'",
+        ),
+        ({"training.optimizer": "momentum", "training.beta2": 0.5}, "[training] beta2 is read only where optimizer is"),
+        ({"training.stesp": 3}, "unknown setting stesp in [training]; did you mean steps?"),
+    ],
+)
+def test_a_wrong_value_on_the_command_line(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
+        overridden(Config(), changes)
+
+
+# What the documentation says ------------------------------------------------------------------------------------------
+
+
+def markdown(table: str) -> str:
+    """The table of docs/configuration.md for one table of settings."""
+    rows = [
+        f"| `{one.key}` | {one.kind.removeprefix('one of ')} | `{one.default}` | {one.help} |"
+        for one in described_settings(table)
+    ]
+    return "\n".join(["| setting | type | default | what it is |", "|---|---|---|---|", *rows, ""])
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_documentation_lists_every_setting_as_it_is(table: str) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text(encoding="utf-8")
+    found = text.partition(f"### [{table}]\n\n")[2].partition("\n\n")[0] + "\n"
+    assert found == markdown(table), f"docs/configuration.md, [{table}], must be:\n{markdown(table)}"

@@ -16,50 +16,11 @@ from convlstm import ConvLSTM
 from convlstm.backends import Array
 from convlstm.backends.numpy_backend import NumpyBackend
 from convlstm.parameters import Kind
-from tests.numerical import directional_error, freeze, numeric_gradients, read_only
+from tests.layer_problems import Problem, assert_proved
+from tests.numerical import directional_error
 
 KINDS: tuple[Kind, ...] = (None, "channel", "pixel")
 VARIANTS = [(bias, peephole) for bias in KINDS for peephole in KINDS]
-
-
-class Problem:
-    """A layer, random operands, and the loss ⟨u, (h, h_T, c_T)⟩ whose gradient `backward` is asked for."""
-
-    def __init__(self, N: int, T: int, size: tuple[int, int], *, seed: int = 0, threads: int = 1, **layer: Any) -> None:
-        self.layer = ConvLSTM(dtype="float64", backend="numpy", **layer)
-        self.layer.backend = NumpyBackend(threads)  # one is quickest on maps this small
-        rng = np.random.default_rng(seed)
-        # Larger than the initial values, so that every gate leaves its linear range.
-        self.arrays = {name: 0.5 * rng.standard_normal(array.shape) for name, array in self.layer.parameters.items()}
-        self.arrays["x"] = rng.standard_normal((N, T, self.layer.in_channels, *size))
-        state = (N, self.layer.hidden_channels, *self.layer.cell(*size).over_x.output_shape(*size))
-        self.arrays["h0"], self.arrays["c0"] = rng.standard_normal(state), rng.standard_normal(state)
-        self.u_h = rng.standard_normal((N, T, *state[1:]))
-        self.u_state = (rng.standard_normal(state), rng.standard_normal(state))
-        freeze((self.u_h, self.u_state))
-
-    def forward(self, arrays: Mapping[str, Array]) -> tuple[Array, tuple[Array, Array], Any]:
-        self.layer.parameters = {name: arrays[name] for name in self.layer.parameters}
-        return self.layer.forward(arrays["x"], (arrays["h0"], arrays["c0"]))
-
-    def loss(self, arrays: Mapping[str, Array]) -> float:
-        h, (h_T, c_T), _ = self.forward(arrays)
-        return float((h * self.u_h).sum() + (h_T * self.u_state[0]).sum() + (c_T * self.u_state[1]).sum())
-
-    def gradients(self) -> dict[str, Array]:
-        _, _, cache = self.forward(read_only(self.arrays))
-        freeze(cache)
-        dx, (dh0, dc0), gradients = self.layer.backward(cache, self.u_h, self.u_state)
-        return {**gradients, "x": dx, "h0": dh0, "c0": dc0}
-
-
-def assert_proved(problem: Problem) -> None:
-    gradients = problem.gradients()
-    numeric = numeric_gradients(problem.loss, problem.arrays)
-    assert gradients.keys() == numeric.keys()
-    for name, right in numeric.items():
-        assert gradients[name].shape == right.shape, name
-        np.testing.assert_allclose(gradients[name], right, rtol=1e-7, atol=1e-8, err_msg=name)
 
 
 @pytest.mark.parametrize("N", [1, 3])

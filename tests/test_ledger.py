@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -16,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convlstm.backends import Array
-from convlstm.ledger import Ledger, LedgerError, chain, read_ledger
+from convlstm.ledger import BEGINNING, Ledger, LedgerError, Position, chain, read_ledger
 from tests.numerical import read_only
 
 Step = tuple[float, dict[str, Array], dict[str, Array]]  # loss, gradients, weights
@@ -179,6 +181,93 @@ def test_order_of_names_and_of_memory_do_not_matter(file: Path) -> None:
     assert digests(file, [(loss, turned, weights)]) == digests(file, [(loss, gradients, weights)])
     spread = {name: np.repeat(w, 2, axis=-1)[..., ::2] for name, w in weights.items()}  # not contiguous at all
     assert digests(file, [(loss, gradients, spread)]) == digests(file, [(loss, gradients, weights)])
+
+
+# Going on -------------------------------------------------------------------------------------------------------------
+
+
+def position_after(file: Path, steps: int) -> Position:
+    with closing(Ledger(file)) as ledger:
+        for number in range(steps):
+            ledger.append(*step(number))
+        return ledger.position
+
+
+@pytest.mark.parametrize("more", [b"", b'{"step": 2, "lo', b"\xff\n\n", b'{"step": 2}\n' * 3])
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_it_goes_on_from_where_it_stood(steps: int, more: bytes, tmp_path: Path) -> None:
+    """Whatever stands behind that is cut off, and the file ends as one that was written at a stretch."""
+    whole, file = tmp_path / "whole", tmp_path / "file"
+    written(whole, [step(number) for number in range(4)])
+    position = position_after(file, steps)
+    assert position.steps == steps
+    assert (position == BEGINNING) == (steps == 0)
+    file.write_bytes(file.read_bytes() + more)
+    with closing(Ledger(file, position)) as ledger:
+        assert file.read_bytes().count(b"\n") == ledger.steps == steps
+        assert ledger.position == position
+        for number in range(steps, 4):
+            ledger.append(*step(number))
+    assert file.read_bytes() == whole.read_bytes()
+
+
+@settings(deadline=None, max_examples=50)
+@given(data=st.data())
+def test_a_ledger_that_is_another_is_left_as_it_is(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """One bit before that place is enough."""
+    file = tmp_path_factory.mktemp("ledger") / "l"
+    position = position_after(file, 2)
+    content = bytearray(file.read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    file.write_bytes(content)
+    with pytest.raises(LedgerError, match=r"l \(\d lines\) does not begin with the 2 lines that it held"):
+        Ledger(file, position)
+    assert file.read_bytes() == content
+
+
+def test_a_ledger_that_lacks_lines_is_left_as_it_is(file: Path) -> None:
+    position = position_after(file, 3)
+    content = b"".join(file.read_bytes().splitlines(keepends=True)[:2])
+    file.write_bytes(content)
+    with pytest.raises(LedgerError, match=r"ledger\.jsonl \(2 lines\) does not begin with the 3 lines that it held"):
+        Ledger(file, position)
+    assert file.read_bytes() == content
+
+
+def test_two_never_write_one_ledger(file: Path) -> None:
+    with closing(Ledger(file)) as ledger:
+        ledger.append(*step(0))
+        content = file.read_bytes()
+        with pytest.raises(LedgerError, match=r"ledger\.jsonl is being written by another process: the run in it goes"):
+            Ledger(file)
+        assert file.read_bytes() == content
+    Ledger(file).close()
+
+
+def test_a_file_system_without_locks_is_no_reason_to_fail(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*arguments: object) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    assert len(written(file, [step(0)])) == 1
+
+
+def test_a_line_that_was_not_written_is_no_part_of_the_chain(file: Path, tmp_path: Path) -> None:
+    """The next try of the same step writes what the first would have."""
+    written(tmp_path / "whole", [step(0), step(1)])
+    with closing(Ledger(file)) as ledger:
+        ledger.append(*step(0))
+        real, position = ledger._file, ledger.position
+        ledger._file = NearlyFull(file, "ab")
+        with pytest.raises(OSError, match="No space left on device"):
+            ledger.append(*step(1))
+        ledger._file.close()
+        ledger._file = real
+        assert ledger.position == position
+        ledger.append(*step(1))
+    assert file.read_bytes() == (tmp_path / "whole").read_bytes()
 
 
 # Reading it back ------------------------------------------------------------------------------------------------------

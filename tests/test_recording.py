@@ -11,7 +11,7 @@ import pytest
 
 from convlstm.backends import Array, get_backend
 from convlstm.losses import sigmoid
-from convlstm.model import NextFrame
+from convlstm.next_frame import NextFrame
 from convlstm.patches import fold
 from convlstm.recording import Operation, RecordingBackend, recorded_operations
 from tests.cuda_on_host import COMPILER, NO_COMPILER
@@ -46,7 +46,7 @@ def loss_of(model: NextFrame) -> str:
 
 
 def recorded(model: NextFrame, frames: Array) -> tuple[list[Operation], float, Arrays]:
-    with recorded_operations(model, CONTEXT) as operations:
+    with recorded_operations(model) as operations:
         loss, gradients = model.loss_and_gradients(model.backend.asarray(frames), CONTEXT, loss_of(model))  # type: ignore[arg-type]
     return operations, loss, {name: model.backend.to_numpy(g) for name, g in gradients.items()}
 
@@ -222,17 +222,17 @@ def test_what_is_recorded_is_a_copy() -> None:
 def test_the_backend_comes_back(model: NextFrame) -> None:
     backend = model.backend
     parts: list[Any] = [model, *model.layers]
-    with recorded_operations(model, CONTEXT):
+    with recorded_operations(model):
         assert all(isinstance(part.backend, RecordingBackend) for part in parts)
     assert all(part.backend is backend for part in parts)
-    with pytest.raises(ValueError, match="context must lie"), recorded_operations(model, CONTEXT):
+    with pytest.raises(ValueError, match="context must lie"), recorded_operations(model):
         model.loss_and_gradients(make_frames(), 99)
     assert all(part.backend is backend for part in parts)
 
 
 def test_it_stands_for_its_backend() -> None:
     model = make_model(SETTINGS["one layer"])
-    with recorded_operations(model, CONTEXT):
+    with recorded_operations(model):
         assert (model.backend.name, model.backend.description) == ("numpy", get_backend("numpy").description)
 
 

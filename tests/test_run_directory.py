@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from convlstm.run_directory import RUN_FILES, RunDirectoryError, make_run_directory
+from convlstm.run_directory import CHECKPOINTS, RUN_FILES, RunDirectoryError, half_written, make_run_directory
 
 
 def a_run_in(directory: Path, *more: str) -> Path:
@@ -50,6 +50,75 @@ def test_a_run_is_overwritten_when_told(tmp_path: Path) -> None:
     run = a_run_in(tmp_path / "run")
     assert make_run_directory(run, "digits", overwrite=True) == run
     assert content(run) == {}
+
+
+CHECKPOINT_NAMES = (
+    "step-00000050.json", "step-00000050.safetensors", "step-100000000.json", ".step-00000100.json.0123456789ab.tmp",
+)  # fmt: skip
+
+
+def with_checkpoints(run: Path, *names: str) -> Path:
+    (run / CHECKPOINTS).mkdir()
+    for name in names:
+        (run / CHECKPOINTS / name).write_text(name)
+    return run
+
+
+def test_a_runs_checkpoints_are_overwritten_with_it(tmp_path: Path) -> None:
+    run = with_checkpoints(a_run_in(tmp_path / "run"), *CHECKPOINT_NAMES)
+    make_run_directory(run, "digits", overwrite=True)
+    assert content(run) == {}
+
+
+@pytest.mark.parametrize(
+    "stranger", ["notes.txt", "step-50.json", "step-00000050.json.tmp", ".step-00000050.json", "step-00000050.npz"]
+)
+def test_a_strangers_file_among_the_checkpoints_is_never_touched(tmp_path: Path, stranger: str) -> None:
+    run = with_checkpoints(a_run_in(tmp_path / "run"), *CHECKPOINT_NAMES, stranger)
+    before = content(run), content(run / CHECKPOINTS)
+    with pytest.raises(RunDirectoryError, match=f"run holds {Path(CHECKPOINTS) / stranger}, which is no part of a run"):
+        make_run_directory(run, "digits", overwrite=True)
+    assert (content(run), content(run / CHECKPOINTS)) == before
+
+
+def test_checkpoints_that_lie_elsewhere_are_never_touched(tmp_path: Path) -> None:
+    elsewhere = with_checkpoints(tmp_path, *CHECKPOINT_NAMES) / CHECKPOINTS
+    run = a_run_in(tmp_path / "run")
+    (run / CHECKPOINTS).symlink_to(elsewhere)
+    with pytest.raises(RunDirectoryError, match="run holds checkpoints, which is no part of a run"):
+        make_run_directory(run, "digits", overwrite=True)
+    assert set(content(elsewhere)) == set(CHECKPOINT_NAMES)
+
+
+def test_whoever_is_killed_while_clearing_can_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger, which says that it is a run, goes last."""
+    run = with_checkpoints(a_run_in(tmp_path / "run"), *CHECKPOINT_NAMES)
+    unlink = Path.unlink
+    deleted: list[str] = []
+
+    def dying(path: Path, missing_ok: bool = False) -> None:
+        if len(deleted) == len(deleted_before) + 1:
+            raise KeyboardInterrupt
+        unlink(path, missing_ok)
+        deleted.append(path.name)
+
+    monkeypatch.setattr(Path, "unlink", dying)
+    while True:
+        deleted_before = list(deleted)
+        try:
+            make_run_directory(run, "digits", overwrite=True)
+        except KeyboardInterrupt:
+            continue
+        break
+    assert deleted[-1] == "ledger.jsonl"
+    assert sorted(deleted) == sorted([*RUN_FILES, *CHECKPOINT_NAMES])
+    assert content(run) == {}
+
+
+def test_what_was_left_half_written_is_found(tmp_path: Path) -> None:
+    left = (".scores.json.0123.tmp", ".weights.safetensors.0123456789ab.tmp")
+    run = a_run_in(tmp_path / "run", *left, ".notes.txt.tmp", "config.toml.tmp")
+    assert [path.name for path in half_written(run)] == sorted(left)
 
 
 def test_the_weights_to_start_from_are_never_overwritten(tmp_path: Path) -> None:

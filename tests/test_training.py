@@ -21,15 +21,16 @@ from convlstm.config import Config, Data, Model, Training, load_config
 from convlstm.data.digits import digit_sequences
 from convlstm.from_config import make_model
 from convlstm.ledger import Ledger
-from convlstm.model import NextFrame
+from convlstm.next_frame import NextFrame
+from convlstm.optimizers import SGD
 from convlstm.parameter_files import assign_parameters, load_parameters, save_parameters
-from convlstm.run_directory import RUN_FILES, RunDirectoryError
+from convlstm.run_directory import CHECKPOINTS, RUN_FILES, RunDirectoryError
 from convlstm.training import NotFinite, Outcome, check_config, environment, evaluate, train
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn, which is not installed")
 
 TINY = Config(
-    Data(size=16, context=2, horizon=3, test_sequences=4),
+    Data(size=16, context=2, horizon=3, test_sequences=4, validation_sequences=2),
     Model(hidden_channels=(3,), kernel_size=3, patch=4, output="sigmoid"),
     Training(steps=3, batch_size=2, seed=5, loss="bce", optimizer="adam", schedule="constant", clipping="none"),
 )
@@ -94,9 +95,9 @@ def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_leaves_its_files_and_no_others(finished: tuple[Run, Outcome]) -> None:
     run, outcome = finished
-    assert run.files() == set(RUN_FILES)
+    assert run.files() == {*RUN_FILES, CHECKPOINTS}
     assert (run.directory / "forecast.png").read_bytes().startswith(b"\x89PNG")
-    assert outcome == Outcome(steps=3, interrupted=False, scores=run.scores())
+    assert outcome == Outcome(steps=3, interrupted=None, scores=run.scores())
 
 
 def test_its_config_is_the_one_that_was_trained(finished: tuple[Run, Outcome]) -> None:
@@ -128,13 +129,11 @@ def test_its_weights_are_those_of_the_plain_loop(finished: tuple[Run, Outcome]) 
 def test_the_schedule_sets_the_learning_rate_of_each_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rates = []
 
-    class Recording:
-        learning_rate = 0.0
-
+    class Recording(SGD):
         def step(self, parameters: dict[str, Array], gradients: Mapping[str, Array]) -> None:
             rates.append(self.learning_rate)
 
-    monkeypatch.setattr(training, "make_optimizer", lambda config: Recording())
+    monkeypatch.setattr(training, "make_optimizer", lambda config: Recording(1.0))
     slowing = replace(TINY, training=replace(TINY.training, steps=4, schedule="linear", learning_rate=8.0))
     Run(tmp_path / "run", slowing).train()
     assert rates == [8.0, 6.0, 4.0, 2.0]
@@ -184,7 +183,7 @@ def test_without_matplotlib_only_the_picture_is_missing(tmp_path: Path, monkeypa
     assert outcome.scores == run.scores()
     assert outcome.no_forecast is not None
     assert 'pip install ".[plots]"' in outcome.no_forecast
-    assert run.files() == set(RUN_FILES) - {"forecast.png"}
+    assert run.files() == {*RUN_FILES, CHECKPOINTS} - {"forecast.png"}
 
 
 # A run that ends early ------------------------------------------------------------------------------------------------
@@ -221,8 +220,8 @@ def two_steps(tmp_path: Path, no_picture: None) -> Run:
 @pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_after_the_step_with_all_of_it_saved(two_steps: Run, tmp_path: Path) -> None:
     run = Interrupted(tmp_path / "run")
-    assert run.train() == Outcome(steps=2, interrupted=True, scores=None)
-    assert run.files() == {"config.toml", "environment.json", "ledger.jsonl", "weights.safetensors"}
+    assert run.train() == Outcome(steps=2, interrupted=signal.SIGINT, scores=None)
+    assert run.files() == {"config.toml", "environment.json", "ledger.jsonl", "weights.safetensors", CHECKPOINTS}
     assert run.ledger() == two_steps.ledger()
     assert_same_bits(run.weights(), two_steps.weights())
 
@@ -283,7 +282,8 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
     """With one error that says so: NumPy's own warnings, which are errors here, would come first."""
     run = Run(tmp_path / "run", DIVERGING)
     with pytest.raises(
-        NotFinite, match=r"loss is (inf|nan) at step \d+; the weights before it are saved; try a smaller"
+        NotFinite,
+        match=r"loss is (inf|nan) at step \d+, from sequence \d+ of split train; the weights before it are saved; try",
     ):
         run.train()
     assert "scores.json" not in run.files()
@@ -292,13 +292,15 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_not_finite_are_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Exploding:
+    class Exploding(SGD):
         def step(self, parameters: dict[str, Array], gradients: Mapping[str, Array]) -> None:
             parameters["readout.b"] = parameters["readout.b"] + np.float32(np.inf)
 
-    monkeypatch.setattr(training, "make_optimizer", lambda config: Exploding())
+    monkeypatch.setattr(training, "make_optimizer", lambda config: Exploding(1.0))
     run = Run(tmp_path / "run")
-    with pytest.raises(NotFinite, match=r"step 0 makes readout\.b infinite or NaN; it is taken back; try a smaller"):
+    with pytest.raises(
+        NotFinite, match=r"^step 0 makes readout\.b infinite or NaN, with sequences 0 … 1 of split train; it is"
+    ):
         run.train()
     assert run.ledger() == []
     assert_same_bits(run.weights(), make_model(TINY, "numpy").parameters)

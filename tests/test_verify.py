@@ -69,9 +69,9 @@ def test_a_run_that_is_as_it_was(finished: Path) -> None:
 
 
 def test_verifying_changes_no_file(finished: Path) -> None:
-    before = {path.name: path.read_bytes() for path in finished.iterdir()}
+    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
     verified(finished)
-    assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
+    assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_verifying_changes_no_file(finished: Path) -> None:
     [
         {"hidden_channels": (2, 3), "peephole": "channel", "batch_size": 3},
         {"bias": "pixel", "peephole": "pixel", "output": "linear", "loss": "mse", "clipping": "global"},
-        {"optimizer": "sgd", "schedule": "linear", "loss": "mae", "clipping": "tensor", "bias": None},
+        {"optimizer": "sgd", "schedule": "linear", "loss": "mae", "clipping": "normalise", "bias": None},
         {"horizon": 1, "steps": 1, "batch_size": 1},
     ],
 )

@@ -1,0 +1,223 @@
+# ruff: noqa: RUF009  `setting` is called once for each field, which is what is meant
+"""Every setting of a training run as plain data: its type, its default, a line of help, and when it is read.
+
+`setting` puts what a type cannot say into the field's metadata: the help, the range of a number, and the other settings
+under which alone it is read.  Reading and writing files is config.py's subject.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from convlstm.clipping import ClippingName
+from convlstm.losses import LossName
+from convlstm.parameters import Kind
+from convlstm.schedules import ScheduleName
+
+T = TypeVar("T")
+ModelName = Literal["next-frame", "encoder-forecaster"]
+OptimizerName = Literal["sgd", "momentum", "rmsprop", "adam", "adamw"]
+
+# What a number may be.  No comparison holds for NaN, so that none of these lets it in.
+RANGES: dict[str, Callable[[float], bool]] = {
+    "> 0": lambda value: value > 0,
+    "≥ 0": lambda value: value >= 0,
+    "> 0 and finite": lambda value: 0 < value < math.inf,
+    "≥ 0 and finite": lambda value: 0 <= value < math.inf,
+    "≥ 0 and < 1": lambda value: 0 <= value < 1,
+    "finite": math.isfinite,
+}
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be read or says something impossible; the message names the setting."""
+
+
+def setting(
+    default: T, help: str, *, within: str = "> 0", read_where: Mapping[str, tuple[str, ...]] | None = None
+) -> T:
+    """Return a dataclass field.
+
+    Args:
+        default: its value where a configuration does not say.
+        help: one line, without a full stop.
+        within: of `RANGES`; read only where the setting is a number.
+        read_where: the setting does nothing unless each of these others, ``"key"`` of the same table or
+            ``"table.key"``, has one of these values.
+    """
+    made: T = field(default=default, metadata={"help": help, "within": within, "read_where": read_where or {}})
+    return made
+
+
+@dataclass(frozen=True)
+class Data:
+    """[data]: two digits that drift and bounce; see data/digits.py."""
+
+    size: int = setting(32, "height and width of a frame, pixels")
+    context: int = setting(5, "frames that are shown")
+    horizon: int = setting(5, "frames to predict")
+    test_sequences: int = setting(100, "sequences scored after training")
+    validation_sequences: int = setting(20, "sequences scored at each checkpoint; 0: none", within="≥ 0")
+
+
+@dataclass(frozen=True)
+class Model:
+    """[model]: see `NextFrame` and `EncoderForecaster`."""
+
+    kind: ModelName = setting(
+        "next-frame", "one stack that reads and predicts, or one that reads and one that predicts"
+    )
+    hidden_channels: tuple[int, ...] = setting((32,), "channels of each layer's state, first layer to last")
+    kernel_size: int = setting(5, "height and width of the convolutions' kernels")
+    recurrent_kernel_size: int = setting(0, "of the convolution over h; 0: kernel_size", within="≥ 0")
+    patch: int = setting(2, "P: P×P pixels become one pixel with P·P channels")
+    bias: Kind = setting("channel", "of the gates: one per channel, or per channel and pixel")
+    forget_bias: float = setting(
+        1.0, 'initial bias of the forget gate; where bias is "none" a constant', within="finite"
+    )
+    peephole: Kind = setting(None, "weights from the cell to the gates: one per channel, or per channel and pixel")
+    layer_norm: Kind = setting(
+        None, "normalise the sum in the gates, with a gain per channel, or per channel and pixel"
+    )
+    dropout: float = setting(
+        0.0, "probability that an element of a layer's input is dropped, in training", within="≥ 0 and < 1"
+    )
+    recurrent_dropout: float = setting(
+        0.0, "probability that an element of h is dropped on its way to the next time step", within="≥ 0 and < 1"
+    )
+    readout_bias: bool = setting(True, "whether the read-out has a bias")
+    output: Literal["linear", "sigmoid"] = setting("sigmoid", "what makes a frame of the read-out's maps")
+    weights: str = setting("", 'start from this .npz, .safetensors or folder of text files; "": drawn from the seed')
+
+
+ADAPTIVE = ("adam", "adamw")
+
+
+@dataclass(frozen=True)
+class Training:
+    """[training]: one step is one batch."""
+
+    steps: int = setting(300, "batches to train on")
+    batch_size: int = setting(4, "sequences of a batch")
+    seed: int = setting(0, "of weights, data and dropout", within="≥ 0")
+    loss: LossName = setting("bce", "what is made small, a mean over pixels and frames")
+    optimizer: OptimizerName = setting("adam", "how the weights move")
+    learning_rate: float = setting(5e-3, "step length before the schedule's factor", within="> 0 and finite")
+    momentum: float = setting(
+        0.9, "share of the last step that is kept", within="≥ 0 and < 1", read_where={"optimizer": ("momentum",)}
+    )
+    decay: float = setting(
+        0.9, "of the mean of squared gradients", within="≥ 0 and < 1", read_where={"optimizer": ("rmsprop",)}
+    )
+    beta1: float = setting(
+        0.9, "decay of the mean of gradients", within="≥ 0 and < 1", read_where={"optimizer": ADAPTIVE}
+    )
+    beta2: float = setting(
+        0.999, "decay of the mean of squared gradients", within="≥ 0 and < 1", read_where={"optimizer": ADAPTIVE}
+    )
+    epsilon: float = setting(
+        1e-8, "keeps a division from one by 0", within="> 0 and finite",
+        read_where={"optimizer": ("rmsprop", *ADAPTIVE)},
+    )  # fmt: skip
+    weight_decay: float = setting(
+        0.01, "share of the weights taken off at each step, times the learning rate", within="≥ 0 and finite",
+        read_where={"optimizer": ("adamw",)},
+    )  # fmt: skip
+    schedule: ScheduleName = setting("linear", "how the learning rate changes over the run")
+    warmup_steps: int = setting(
+        0, "first steps, in which the learning rate rises; the schedule begins after them", within="≥ 0"
+    )
+    step_every: int = setting(100, "steps until the next factor", read_where={"schedule": ("step",)})
+    step_factor: float = setting(
+        0.1, "factor of the learning rate", within="> 0 and finite", read_where={"schedule": ("step",)}
+    )
+    clipping: ClippingName = setting(
+        "global",
+        "of each value, of each tensor's norm, of the norm of all; normalise: tensors with a larger value get norm 1",
+    )
+    clip_at: float = setting(
+        1.0, "the largest value or norm that is left as it is", within="> 0 and finite",
+        read_where={"clipping": ("value", "tensor", "global", "normalise")},
+    )  # fmt: skip
+    sampling_steps: int = setting(
+        0, "first steps, in which frames after the context are true ones, ever more rarely; 0: always the model's own",
+        within="≥ 0", read_where={"model.kind": ("next-frame",)},
+    )  # fmt: skip
+    truncate: int = setting(
+        0, "cut the gradient every so many time steps; 0: never", within="≥ 0",
+        read_where={"model.kind": ("next-frame",)},
+    )  # fmt: skip
+    recompute: int = setting(
+        0, "keep the state every so many time steps, compute the rest again backward, same bits; 0: keep all",
+        within="≥ 0",
+    )  # fmt: skip
+    checkpoint_every: int = setting(50, "steps from one checkpoint to the next")
+    keep_checkpoints: int = setting(2, "newest checkpoints that stay")
+
+
+TABLES: dict[str, type[Any]] = {"data": Data, "model": Model, "training": Training}
+
+
+def settings() -> list[tuple[str, dataclasses.Field[Any]]]:
+    """Return every setting with the name of its table, in the order in which they are written."""
+    return [(table, described) for table, kind in TABLES.items() for described in dataclasses.fields(kind)]
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run.
+
+    Raises:
+        ConfigError: a number out of its range, a setting that nothing reads under the others, or two that do not go
+            together; the message names them.
+    """
+
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        for table, described in settings():
+            name, value = f"[{table}] {described.name}", self.value(f"{table}.{described.name}")
+            _check_number(name, value, described.metadata["within"])
+            if value != described.default:
+                self._check_read(table, described)
+        _check_together(self.data, self.model, self.training)
+
+    def value(self, name: str) -> Any:
+        """Return the value of ``"table.key"``."""
+        table, _, key = name.partition(".")
+        return getattr(getattr(self, table), key)
+
+    def _check_read(self, table: str, described: dataclasses.Field[Any]) -> None:
+        """Let no one wait for what a setting would do that nothing reads; a saved run lists these at their defaults."""
+        for condition, allowed in described.metadata["read_where"].items():
+            value = self.value(condition if "." in condition else f"{table}.{condition}")
+            if value not in allowed:
+                where = "[{}] {}".format(*condition.split(".")) if "." in condition else condition
+                right = " or ".join(map(repr, allowed))
+                raise ConfigError(f"[{table}] {described.name} is read only where {where} is {right}; it is {value!r}")
+
+
+def _check_number(name: str, value: object, within: str) -> None:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and not RANGES[within](value):
+        raise ConfigError(f"{name} must be {within}; got {value}")
+
+
+def _check_together(data: Data, model: Model, training: Training) -> None:
+    if data.size % model.patch:
+        raise ConfigError(f"[model] patch must divide [data] size; got {model.patch} and {data.size}")
+    if training.loss == "bce" and model.output != "sigmoid":
+        raise ConfigError(f"[training] loss 'bce' needs [model] output 'sigmoid'; got {model.output!r}")
+    if training.warmup_steps >= training.steps:
+        given = f"{training.warmup_steps} and {training.steps}"
+        raise ConfigError(f"[training] warmup_steps must be fewer than steps; got {given}")
+    if training.sampling_steps and data.horizon == 1:
+        raise ConfigError(
+            "[training] sampling_steps needs [data] horizon ≥ 2: of one predicted frame none is fed back; "
+            f"got {training.sampling_steps}"
+        )

@@ -1,0 +1,127 @@
+"""`convlstm config`, and settings that `convlstm train` takes from its command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from convlstm import training
+from convlstm.cli import app
+from convlstm.config import PRESETS, TABLES, Config, ConfigError, Data, Training, described_settings, load_config
+
+FILE = '[model]\nbias = "none"\nhidden_channels = [8, 4]\n[training]\nsteps = 9\nschedule = "step"\nstep_every = 3\n'
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "mine.toml"
+    path.write_text(FILE)
+    return str(path)
+
+
+def convlstm(*arguments: str) -> Any:
+    return CliRunner().invoke(app, arguments)
+
+
+# convlstm config ------------------------------------------------------------------------------------------------------
+
+
+def test_all_settings_are_listed_with_type_default_and_help() -> None:
+    result = convlstm("config")
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    for table in TABLES:
+        (heading,) = [number for number, line in enumerate(lines) if line.startswith(f"[{table}]")]
+        for number, one in enumerate(described_settings(table)):
+            first, second = lines[heading + 1 + 2 * number : heading + 3 + 2 * number]
+            assert first.split(maxsplit=3)[:3] == [one.key, "=", one.default]
+            assert first.endswith(f"  {one.kind}")
+            assert second.strip() == one.help
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_what_is_shown_of_a_preset_is_a_file_of_the_same(preset: str, tmp_path: Path) -> None:
+    result = convlstm("config", "--show", preset)
+    assert result.exit_code == 0
+    (tmp_path / "shown.toml").write_text(result.output, encoding="utf-8")
+    assert load_config(str(tmp_path / "shown.toml")) == PRESETS[preset]
+
+
+def test_what_is_shown_of_a_file_is_a_file_of_the_same(file: str, tmp_path: Path) -> None:
+    shown = convlstm("config", "--show", file).output
+    (tmp_path / "shown.toml").write_text(shown, encoding="utf-8")
+    assert load_config(str(tmp_path / "shown.toml")) == load_config(file) != Config()
+    assert "batch_size = 4 " in shown  # what the file does not say
+
+
+def test_a_configuration_that_is_none_is_not_shown() -> None:
+    result = convlstm("config", "--show", "digitz")
+    assert isinstance(result.exception, ConfigError)
+    assert str(result.exception).endswith("did you mean digits?")
+    assert result.output == ""
+
+
+# convlstm train --set -------------------------------------------------------------------------------------------------
+
+
+class Checked(Exception):
+    """Holds the configuration that a run would have had."""
+
+
+def resolved(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Config:
+    """Return what `convlstm train` makes of its arguments; train nothing."""
+
+    def check(config: Config, backend: str) -> Any:
+        raise Checked(config)
+
+    monkeypatch.setattr(training, "check_config", check)
+    result = convlstm("train", *arguments, "--backend", "numpy")
+    assert isinstance(result.exception, Checked), result.exception
+    (config,) = result.exception.args
+    assert isinstance(config, Config)
+    return config
+
+
+def test_the_command_line_overrides_the_file_and_leaves_the_rest(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ("--set", "model.bias=pixel", "--set", "model.hidden_channels=[16]", "--set", "data.size=64")
+    config = resolved(monkeypatch, file, *settings)
+    assert (config.model.bias, config.model.hidden_channels, config.data) == ("pixel", (16,), Data(size=64))
+    assert config.training == Training(steps=9, schedule="step", step_every=3)
+
+
+def test_of_two_values_the_last_counts_and_flags_count_most(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    twice = ("--set", "training.batch_size=7", "--set", "training.batch_size=8")
+    beside = ("--steps", "5", "--set", "training.steps=6", "--seed", "2", "--set", "training.seed=3")
+    weights = ("--weights", "w.npz", "--set", "model.weights=v.npz")
+    config = resolved(monkeypatch, file, *twice, *beside, *weights)
+    assert (config.training.batch_size, config.training.steps, config.training.seed) == (8, 5, 2)
+    assert config.model.weights == str(Path("w.npz").absolute())
+
+
+def test_flags_and_settings_are_put_in_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """400 steps of warm-up are too many for the preset's 300 steps, and none too many for 500."""
+    config = resolved(monkeypatch, "digits", "--set", "training.warmup_steps=400", "--steps", "500")
+    assert (config.training.warmup_steps, config.training.steps) == (400, 500)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("training.stesp=3", "unknown setting training.stesp; did you mean training.steps?"),
+        ("training.loss=msee", "must be one of 'mse', 'mae', 'bce'; got 'msee'; did you mean mse?"),
+        ("training.momentum=0.5", "[training] momentum is read only where optimizer is 'momentum'; it is 'adam'"),
+    ],
+)
+def test_a_wrong_setting_is_named(setting: str, message: str) -> None:
+    result = convlstm("train", "digits", "--set", setting)
+    assert isinstance(result.exception, ConfigError)
+    assert message in str(result.exception)
+
+
+def test_help_leads_to_the_settings() -> None:
+    shown = " ".join(convlstm("train", "--help").output.split())
+    assert "--set TABLE.KEY=VALUE" in shown
+    assert "All settings, with their defaults and what they mean: convlstm config" in shown
