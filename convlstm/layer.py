@@ -76,25 +76,17 @@ class ConvLSTM:
             in_channels: Cin, channels of x; None for a layer that runs on from its state without any input: its x has
                 shape (N, T, 0, H, W).
             hidden_channels: C, channels of h and c.
-            kernel_size: K of both convolutions, or (height, width).
-            bias: None, one per "channel" or one per "pixel".
-            peephole: None, one weight per "channel" or one per "pixel" (the paper's).
+            kernel_size, recurrent_kernel_size: K or (height, width) of the convolutions; the second, where given, over h.
+            bias, peephole: None, one per "channel" or one per "pixel"; the paper's peepholes are per pixel.
             spatial_shape: (H, W) of the hidden maps; needed where something is per pixel.
             dtype: "float32" or "float64".
-            backend: see `get_backend`.
-            seed: of the initial parameters.
-            recurrent_kernel_size: K of the convolution over h where it differs from `kernel_size`.
-            stride: of the convolution over x; the one over h has stride 1.
-            padding: of the convolution over x, see `resolve_geometry`; the one over h has "same".
-            dilation: of the convolution over x; the one over h has dilation 1.
-            layer_norm: None, or a gain per "channel" or per "pixel" on the normalised pre-activation, see
-                normalisation.py.
-            dropout: probability 0 ≤ p < 1 that an element of x is dropped in training, see dropout.py.
-            recurrent_dropout: the same of h₋.
+            backend, seed: see `get_backend`; of the initial parameters.
+            stride, padding, dilation: of the convolution over x, see `resolve_geometry`; over h they are 1, "same", 1.
+            layer_norm: None, or a gain per "channel" or "pixel" on the normalised sum, see normalisation.py.
+            dropout, recurrent_dropout: probability 0 ≤ p < 1 that an element of x, of h₋ is dropped in training.
             forget_bias: what the forget gate's bias is at first, by default 1; where bias is None, a constant that is
                 added to its pre-activation, by default 0.
-            name: prefix of the parameters' names in messages and of their places in the random space, so that layers
-                of one model differ.
+            name: stands before the parameters' names, in messages and in the random space: layers of a model differ.
 
         Raises:
             ValueError: a size, kind, dtype or seed that is none of the above.

@@ -3,8 +3,8 @@
 Samples are taken one after the other, so that the record has one order.  On NumPy a sample's bits are the same in any
 company; on CuPy the batch is computed at once, as always, and each sample's share is kept.
 
-Which layer and which step a call is for is known by the arrays in it: a kernel belongs to one layer, what the gates keep
-to one step.  Each layer's steps, and the read-out's, are counted from t = 0.
+Which layer and which step a call is for is known by the arrays in it: a kernel belongs to one layer, what the gates
+keep to one step.  Each layer's steps, and the read-out's, are counted from t = 0.
 """
 
 from __future__ import annotations

@@ -2,35 +2,74 @@
 
 Parameters are moved away from their initial values, of which many are zero, and inputs and initial states count as
 parameters too, so that gradients to them are checked as well.
+
+A truncated gradient (`truncate`) is not the gradient of the loss, so no difference of losses can check it;
+tests/test_next_frame.py holds it against the loss in which what a window is given is constant.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from convlstm.backends import Array, Backend, get_backend
 from convlstm.config import Config
-from convlstm.from_config import untrained_model
+from convlstm.dropout import Draws
+from convlstm.frame_model import FrameModel
+from convlstm.from_config import KINDS as MODEL_KINDS
+from convlstm.from_config import step_arguments, untrained_model
 from convlstm.gradcheck import LengthsReport, Report, check_gradients, check_gradients_over_time
 from convlstm.gradcheck.check import check_problem
 from convlstm.gradcheck.scripts import ScriptError, describe, load_function, takes_length
 from convlstm.layer import ConvLSTM
-from convlstm.losses import LOSSES
+from convlstm.layer_stack import ConvLSTMStack
+from convlstm.masks import mask_of_lengths
 from convlstm.parameters import KINDS
 from convlstm.randomness import generator
+from convlstm.recurrence import State
 
 Arrays = Mapping[str, Array]
 FRAMES = 2  # shown, and again as many fed back, when a configured model is checked
-GEOMETRIES: tuple[dict[str, Any], ...] = (
-    {"kernel_size": 1},
-    {"kernel_size": (2, 4)},
-    {"recurrent_kernel_size": 5},
-    {"stride": 2},
-    {"stride": (1, 2), "padding": "valid", "recurrent_kernel_size": (3, 1)},
-    {"dilation": 2},
+MASK = mask_of_lengths((3, 1), 3)
+SAMPLED = np.array([[True, True, False], [True, False, True]])  # step 1 reads a frame of one sample, not of the other
+
+# What each variant gives to `forward` or `loss_and_gradients`, and the settings that it is made with.
+Chosen = tuple[dict[str, Any], dict[str, Any]]
+LAYERS: tuple[Chosen, ...] = (
+    ({}, {"kernel_size": 1}),
+    ({}, {"kernel_size": (2, 4)}),
+    ({}, {"recurrent_kernel_size": 5}),
+    ({"mask": MASK}, {"stride": 2}),
+    ({}, {"stride": (1, 2), "padding": "valid", "recurrent_kernel_size": (3, 1)}),
+    ({"recompute": 2}, {"dilation": 2, "layer_norm": "channel"}),
+    ({"mask": MASK, "recompute": 1}, {"layer_norm": "pixel", "bias": None, "peephole": "channel"}),
+    ({}, {"dropout": 0.3, "recurrent_dropout": 0.3, "layer_norm": "channel"}),
+    ({}, {"in_channels": None, "peephole": "pixel"}),
+    ({"recompute": 2}, {"in_channels": None, "recurrent_dropout": 0.3, "bias": None}),
+)
+STACKS: tuple[Chosen, ...] = (
+    ({}, {"returns": "every", "stride": [2, 1], "padding": ["valid", "same"]}),
+    ({"recompute": 2}, {"returns": "last", "dropout": 0.3, "layer_norm": "channel"}),
+    ({"mask": MASK}, {"returns": "every", "bidirectional": True, "peephole": "channel"}),
+    ({"mask": MASK}, {"returns": "last", "bidirectional": True, "bias": None, "recurrent_dropout": 0.3}),
+)
+MODELS: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
+    ("next-frame", {"loss": "mse"}, {}),
+    ("next-frame", {"loss": "mse", "context": 2}, {"output": "sigmoid", "layer_norm": "channel"}),
+    ("next-frame", {"loss": "mse", "shown": SAMPLED}, {"dropout": 0.3, "peephole": "pixel"}),
+    ("next-frame", {"loss": "mae", "context": 2, "recompute": 1}, {"readout_bias": False, "recurrent_dropout": 0.3}),
+    ("next-frame", {"loss": "mae", "shown": SAMPLED}, {"output": "sigmoid", "bias": "pixel"}),
+    ("next-frame", {"loss": "bce"}, {"output": "sigmoid", "bias": None}),
+    ("next-frame", {"loss": "bce", "shown": SAMPLED, "recompute": 2}, {"output": "sigmoid"}),
+    ("next-frame", {"loss": "mse", "context": 1}, {"output": "sigmoid", "patch": 2, "kernel_size": 1}),
+    ("encoder-forecaster", {"loss": "mse", "context": 2}, {"peephole": "channel"}),
+    ("encoder-forecaster", {"loss": "mse", "context": 1, "recompute": 2}, {"output": "sigmoid", "layer_norm": "pixel"}),
+    ("encoder-forecaster", {"loss": "mae", "context": 3}, {"readout_bias": False, "dropout": 0.3, "bias": "pixel"}),
+    ("encoder-forecaster", {"loss": "bce", "context": 2}, {"output": "sigmoid", "recurrent_dropout": 0.3}),
 )
 
 
@@ -111,90 +150,141 @@ def check_script(reference: str, lengths: str, seed: int, show: Callable[[str], 
 
 
 def variants(backend: str, seed: int = 0) -> Iterator[Variant]:
-    """Yield every variant of layer and model.
+    """Yield every variant of layer, stack and model.
+
+    Of bias, peephole and layer norm every two kinds meet; else a variant has one or two settings of its own.
 
     Raises:
         BackendUnavailable: see `get_backend`.
     """
-    for bias, peephole in itertools.product(KINDS, KINDS):
-        yield layer_variant(backend, seed, bias=bias, peephole=peephole)
-    for geometry in GEOMETRIES:
-        yield layer_variant(backend, seed, **geometry)
-    for loss, context in itertools.product(LOSSES, (None, 2)):
-        output = "sigmoid" if loss == "bce" else "linear"
-        yield model_variant(backend, seed, loss, context, output=output)
-    yield model_variant(backend, seed, "mse", 1, output="sigmoid", patch=2, kernel_size=1)
+    for row, column in itertools.product(range(len(KINDS)), repeat=2):  # a Latin square
+        third = KINDS[(row + column) % len(KINDS)]
+        yield layer_variant(backend, seed, {}, bias=KINDS[row], peephole=KINDS[column], layer_norm=third)
+    for given, settings in LAYERS:
+        yield layer_variant(backend, seed, given, **settings)
+    for given, settings in STACKS:
+        yield stack_variant(backend, seed, given, **settings)
+    for kind, given, settings in MODELS:
+        yield model_variant(backend, seed, kind, given, **settings)
 
 
-def layer_variant(backend: str, seed: int, **settings: Any) -> Variant:
-    """Return a layer of two hidden channels; the loss reads every hidden state and the last cell."""
-    geometry = {"kernel_size": 3, "spatial_shape": (6, 5), **settings}
-    layer = ConvLSTM(2, 2, dtype="float64", backend=backend, seed=seed, **geometry)
-    N, T, H, W = 2, 3, 6, 5
-    inputs = {"x": (N, T, 2, H, W)}
-    h, (_, c_last), _ = layer.forward(layer.backend.zeros(inputs["x"], "float64"))
-    inputs |= {"h₀": c_last.shape, "c₀": c_last.shape}
-    weights = {"h": h.shape, "h_T": c_last.shape, "c_T": c_last.shape}
-    u = _draw(layer.backend, weights, seed, "self_check/weights")
-    parameters = _moved(layer.backend, layer.parameters, seed) | _draw(layer.backend, inputs, seed, "self_check/inputs")
-
-    def forward(given: Arrays) -> Any:
-        layer.parameters = {name: given[name] for name in layer.parameters}
-        return layer.forward(given["x"], (given["h₀"], given["c₀"]))
-
-    def loss(given: Arrays) -> float:
-        h, (h_last, c_last), _ = forward(given)
-        return float((h * u["h"]).sum()) + float((h_last * u["h_T"]).sum()) + float((c_last * u["c_T"]).sum())
-
-    def gradients(given: Arrays) -> Arrays:
-        *_, cache = forward(given)
-        dx, (dh, dc), found = layer.backward(cache, u["h"], (u["h_T"], u["c_T"]))
-        return {**found, "x": dx, "h₀": dh, "c₀": dc}
-
-    return Variant(f"layer: {_named(settings)}", loss, parameters, gradients)
+def layer_variant(backend: str, seed: int, given: Mapping[str, Any], **settings: Any) -> Variant:
+    """Return a layer of two hidden channels; `given` are arguments of `ConvLSTM.forward`."""
+    chosen = {"in_channels": 2, "kernel_size": 3, "spatial_shape": (5, 5), **settings}
+    layer = ConvLSTM(hidden_channels=2, dtype="float64", backend=backend, seed=seed, **chosen)
+    return _of_sequences(f"layer: {_named(settings, given)}", layer, (2, 3, layer.in_channels, 5, 5), given, seed)
 
 
-def model_variant(backend: str, seed: int, loss: Any, context: int | None, **settings: Any) -> Variant:
-    """Return a model of two small layers and four frames of which `context` are shown."""
-    model = NextFrame(1, (2, 2), dtype="float64", backend=backend, seed=seed, **settings)
-    shown = "all shown" if context is None else f"{context} shown"
-    name = f"model: {_named({'loss': loss, **settings})}, {shown}"
-    return _of_model(name, model, (2, 4, 1, 4, 4), context, loss, seed)
+def stack_variant(backend: str, seed: int, given: Mapping[str, Any], **settings: Any) -> Variant:
+    """Return two layers above one another; `given` are arguments of `ConvLSTMStack.forward`."""
+    stack = ConvLSTMStack(1, (2, 1), dtype="float64", backend=backend, seed=seed, **settings)
+    return _of_sequences(f"stack: {_named(settings, given)}", stack, (2, 3, 1, 5, 5), given, seed)
+
+
+def model_variant(backend: str, seed: int, kind: str, given: Mapping[str, Any], **settings: Any) -> Variant:
+    """Return a model of two small layers and four frames; `given` are arguments of its `loss_and_gradients`."""
+    chosen = {"spatial_shape": (4, 4), **settings}
+    model = MODEL_KINDS[kind](1, (2, 2), dtype="float64", backend=backend, seed=seed, **chosen)
+    return _of_model(
+        f"{kind}: {_named(settings, given)}", model, (2, 4, 1, 4, 4), {"draws": Draws(seed), **given}, seed
+    )
 
 
 def configured_variant(config: Config, backend: str) -> Variant:
-    """Return a configured model in float64, on few frames of the size that is configured.
+    """Return a configured model in float64, on few frames of the size that is configured, in the midst of training.
+
+    It is given what a step of training gives it, dropout and scheduled sampling included, but for `truncate`.
 
     Raises:
-        BackendUnavailable, ValueError: see `NextFrame`.
+        BackendUnavailable, ValueError: see `FrameModel`.
     """
-    model = untrained_model(config, backend, "float64")
     context, horizon = min(config.data.context, FRAMES), min(config.data.horizon, FRAMES)
-    shape = (2, context + horizon, 1, config.data.size, config.data.size)
-    return _of_model("configured", model, shape, context, config.training.loss, config.training.seed)
+    few = replace(config, data=replace(config.data, context=context, horizon=horizon))
+    given = step_arguments(few, range(2), few.training.sampling_steps // 2)
+    given.pop("truncate", None)
+    shape = (2, context + horizon, 1, few.data.size, few.data.size)
+    return _of_model("configured", untrained_model(few, backend, "float64"), shape, given, few.training.seed)
 
 
-def _named(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key.removesuffix('_size')} {value}" for key, value in settings.items())
+def _named(settings: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """Return what a variant is about in few words."""
+    bare = {"shown": "sampled", "mask": "mask", "in_channels": "no input"}
+    both = {**given, **settings}
+    return ", ".join(bare.get(key) or f"{key.removesuffix('_size')} {value}" for key, value in both.items())
 
 
-def _of_model(
-    name: str, model: NextFrame, shape: tuple[int, ...], context: int | None, which: Any, seed: int
-) -> Variant:  # fmt: skip
+def _of_sequences(
+    name: str, layer: ConvLSTM | ConvLSTMStack, x_shape: tuple[int, ...], given: Mapping[str, Any], seed: int
+) -> Variant:
+    """Return a layer, or a stack of them; the loss reads the output and h and c of every layer after its last step."""
+    backend, one = layer.backend, isinstance(layer, ConvLSTM)
+    of = [""] if isinstance(layer, ConvLSTM) else [f" of {each.name.rstrip('.')}" for each in layer.layers]
+    options = {"draws": Draws(seed), **given}
+
+    def run(x: Array, before: Sequence[State] | None) -> tuple[Array, Sequence[State], Any]:
+        states: Any = before[0] if before and one else before
+        output, after, cache = layer.forward(x, states, **options)
+        each: Any = (after,) if one else after
+        return output, each, cache
+
+    output, states, _ = run(backend.zeros(x_shape, "float64"), None)
+    first, last = _by_name("₀", of, states), _by_name("_T", of, states)
+    u = _draw(backend, _shapes({"output": output, **last}), seed, "self_check/weights")
+    inputs = _draw(backend, {"x": x_shape, **_shapes(first)}, seed, "self_check/inputs")
+    parameters = _moved(backend, layer.parameters, seed) | {
+        name: a for name, a in inputs.items() if a.size
+    }  # x of none
+
+    def forward(arrays: Arrays) -> Any:
+        layer.parameters = {name: arrays[name] for name in layer.parameters}
+        return run(arrays.get("x", inputs["x"]), _pairs("₀", of, arrays))
+
+    def loss(arrays: Arrays) -> float:
+        output, after, _ = forward(arrays)
+        read = {"output": output, **_by_name("_T", of, after)}
+        return sum(float((array * u[name]).sum()) for name, array in read.items())
+
+    def gradients(arrays: Arrays) -> Arrays:
+        *_, cache = forward(arrays)
+        to_last: Any = _pairs("_T", of, u)
+        dx, to_first, found = layer.backward(cache, u["output"], to_last[0] if one else to_last)
+        each: Any = (to_first,) if one else to_first
+        both = {**found, "x": dx, **_by_name("₀", of, each)}
+        return {name: both[name] for name in parameters}
+
+    return Variant(name, loss, parameters, gradients)
+
+
+def _by_name(time: str, of: Sequence[str], states: Sequence[State]) -> dict[str, Array]:
+    """Return h and c of each layer under names of their own."""
+    return {f"{'hc'[part]}{time}{k}": pair[part] for k, pair in zip(of, states, strict=True) for part in (0, 1)}
+
+
+def _pairs(time: str, of: Sequence[str], arrays: Arrays) -> tuple[State, ...]:
+    """Return (h, c) of each layer, the inverse of `_by_name`."""
+    return tuple((arrays[f"h{time}{k}"], arrays[f"c{time}{k}"]) for k in of)
+
+
+def _of_model(name: str, model: FrameModel, shape: tuple[int, ...], given: Mapping[str, Any], seed: int) -> Variant:
     frames = model.backend.asarray(generator(seed, "self_check/frames").random(shape))
 
-    def both(given: Arrays) -> tuple[float, Arrays]:
-        model.parameters = dict(given)
-        return model.loss_and_gradients(frames, context, which)
+    def both(arrays: Arrays) -> tuple[float, dict[str, Array]]:
+        model.parameters = dict(arrays)
+        return model.loss_and_gradients(frames, **given)
 
     return Variant(
-        name, lambda given: both(given)[0], _moved(model.backend, model.parameters, seed), lambda given: both(given)[1]
-    )
+        name, lambda arrays: both(arrays)[0], _moved(model.backend, model.parameters, seed),
+        lambda arrays: both(arrays)[1],
+    )  # fmt: skip
+
+
+def _shapes(arrays: Arrays) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in arrays.items()}
 
 
 def _moved(backend: Backend, parameters: Arrays, seed: int) -> dict[str, Array]:
     """Return parameters a little away from the initial ones, so that none is zero."""
-    away = _draw(backend, {name: array.shape for name, array in parameters.items()}, seed, "self_check/moved")
+    away = _draw(backend, _shapes(parameters), seed, "self_check/moved")
     return {name: array + 0.3 * away[name] for name, array in parameters.items()}
 
 

@@ -28,7 +28,7 @@ CASES: dict[str, tuple[type[NextFrame] | type[EncoderForecaster], dict[str, Any]
 Recorded = tuple[list[Operation], dict[str, Array], Any]
 
 
-@pytest.fixture(params=CASES.values(), ids=CASES.keys())
+@pytest.fixture(params=[*CASES.values()], ids=[*CASES])
 def recorded(request: pytest.FixtureRequest) -> Recorded:
     kind, settings, arguments = request.param
     model = kind(1, (C, C + 1), 3, patch=2, backend="numpy", seed=3, **settings)
