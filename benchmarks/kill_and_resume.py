@@ -27,7 +27,7 @@ validation_sequences = 2
 hidden_channels = [8]
 kernel_size = 3
 [training]
-steps = 60
+steps = 150
 batch_size = 2
 checkpoint_every = 5
 """

@@ -64,7 +64,13 @@ def commands() -> None:
 
 @app.command(epilog="All settings, with their defaults and what they mean: convlstm config")
 def train(
-    what: Annotated[str, typer.Argument(metavar="PRESET|CONFIG.toml", help='"digits", or a TOML file with settings.')],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="PRESET|CONFIG.toml",
+            help='"digits", or a TOML file with settings; with --resume also a run directory.',
+        ),
+    ],
     backend: Annotated[
         str | None,
         typer.Option(help='"auto", "numpy", "cupy" or "cupy:1"; default "auto", with --resume that of the run.'),
@@ -237,6 +243,8 @@ def verify(
     changed = changes_since(run, chosen)
     for line in changed:
         console.print(f"changed since: {line}")
+    for resumed in run.environment.get("resumed", []):
+        console.print(f"resumed at step {resumed['step']} with changed {', '.join(resumed['changed'])}")
     with _progress(len(run.ledger)) as report:
         found = verify(run, chosen, report)
     _write_json(json_file, found.as_json() | {"changed_since": changed})

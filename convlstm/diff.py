@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convlstm.config import Config
 from convlstm.determinism.forbid import forbid_uninitialised
 from convlstm.determinism.replay.compare import Difference, first_element
 from convlstm.ledger import chain
 from convlstm.recorded_run import RecordedRun, differing_environments
 from convlstm.recording import Operation, recorded_operations
+from convlstm.settings import differing_settings
 from convlstm.training import Trainer, to_numpy
 
 Host = npt.NDArray[Any]
@@ -87,7 +87,7 @@ def diff(one: RecordedRun, other: RecordedRun, report: Callable[[str], None]) ->
         BackendUnavailable, ValueError, NotFinite, ModuleNotFoundError: as `train`.
     """
     steps = len(one.ledger), len(other.ledger)
-    settings = tuple(differing_settings(one.config, other.config))
+    settings = tuple(differing_settings(one.config, other.config, ": {} in the first, {} in the second"))
     in_which = "in the first", "in the second"
     environments = tuple(differing_environments(one.environment, other.environment, in_which))
     pairs = zip(one.ledger, other.ledger, strict=False)
@@ -102,17 +102,6 @@ def diff(one: RecordedRun, other: RecordedRun, report: Callable[[str], None]) ->
             taken.append(_take(run, step))
     (a, a_came), (b, b_came) = taken
     return Divergence(False, step, steps, settings, environments, (a_came, b_came), _first_to_part(a, b))
-
-
-def differing_settings(one: Config, other: Config) -> list[str]:
-    """Return the settings in which two configurations differ, each in one line."""
-    a, b = dataclasses.asdict(one), dataclasses.asdict(other)
-    return [
-        f"[{table}] {name}: {a[table][name]!r} in the first, {b[table][name]!r} in the second"
-        for table in a
-        for name in a[table]
-        if a[table][name] != b[table][name]
-    ]
 
 
 def _take(run: RecordedRun, step: int) -> tuple[list[Operation], bool]:

@@ -16,6 +16,7 @@ from convlstm.dropout import Draws
 from convlstm.encoder_forecaster import EncoderForecaster
 from convlstm.frame_model import FrameModel
 from convlstm.next_frame import NextFrame, sampled_frames
+from convlstm.not_finite import check_frames
 from convlstm.optimizers import SGD, Adam, AdamW, Momentum, Optimizer, RMSProp
 from convlstm.parameter_files import assign_parameters, load_parameters
 from convlstm.randomness import generator
@@ -49,6 +50,7 @@ def make_model(config: Config, backend: str) -> FrameModel:
 
     Raises:
         ValueError: a setting, or a file that cannot be read or does not fit; the message names it.
+        NotFinite: the frames whose mean is taken are not.
     """
     made = untrained_model(config, backend)
     if config.model.weights:
@@ -60,6 +62,7 @@ def make_model(config: Config, backend: str) -> FrameModel:
         return made
     if config.model.readout_bias:
         frames = made.backend.to_numpy(sequences(config, made, "train", range(SEQUENCES_FOR_MEAN)))
+        check_frames("data for the initial mean", frames, range(SEQUENCES_FOR_MEAN))
         made.start_from_mean(float(frames.mean(dtype=np.float64)))
     return made
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -76,7 +77,7 @@ class ConvLSTM:
             in_channels: Cin, channels of x; None for a layer that runs on from its state without any input: its x has
                 shape (N, T, 0, H, W).
             hidden_channels: C, channels of h and c.
-            kernel_size, recurrent_kernel_size: K or (height, width) of the convolutions; the second, where given, over h.
+            kernel_size, recurrent_kernel_size: K or (height, width); the second, where given, of the kernel over h.
             bias, peephole: None, one per "channel" or one per "pixel"; the paper's peepholes are per pixel.
             spatial_shape: (H, W) of the hidden maps; needed where something is per pixel.
             dtype: "float32" or "float64".
@@ -102,12 +103,15 @@ class ConvLSTM:
         self.dilation = as_pair("dilation", dilation)
         self.padding: Padding = padding
         check_padding(padding)
+        if in_channels is None and (self.stride, padding, self.dilation) != ((1, 1), "same", (1, 1)):
+            raise ValueError("a layer without input has no convolution over x: leave out stride, padding and dilation")
         self.bias = _kind("bias", bias)
         self.peephole = _kind("peephole", peephole)
         self.layer_norm = _kind("layer_norm", layer_norm)
         self.dropout = _probability("dropout", dropout)
         self.recurrent_dropout = _probability("recurrent_dropout", recurrent_dropout)
-        self._constant_forget_bias = forget_bias if self.bias is None and forget_bias else 0.0
+        first_bias = 1.0 if forget_bias is None else _finite("forget_bias", forget_bias)
+        self._constant_forget_bias = 0.0 if self.bias or forget_bias is None else first_bias
         self.spatial_shape = None if spatial_shape is None else as_pair("spatial_shape", spatial_shape)
         self.dtype = _float("dtype", dtype)
         self.backend = get_backend(backend)
@@ -115,7 +119,7 @@ class ConvLSTM:
             self.in_channels, self.hidden_channels, self.kernel_size, self.recurrent_kernel_size,
             bias=self.bias, peephole=self.peephole, spatial_shape=self.spatial_shape, layer_norm=self.layer_norm,
         )  # fmt: skip
-        initial = initial_layer(self._shapes, self.dtype, seed, name, 1.0 if forget_bias is None else forget_bias)
+        initial = initial_layer(self._shapes, self.dtype, seed, name, first_bias)
         self.parameters: dict[str, Array] = {key: self.backend.asarray(value) for key, value in initial.items()}
 
     def forward(
@@ -230,6 +234,8 @@ class ConvLSTM:
         """Return the dropout masks of some samples, whose maps are x_shape (Cin, Hx, Wx) and h_shape (C, H, W)."""
         if draws is None:
             return NOTHING
+        if not isinstance(draws, Draws):
+            raise TypeError(f"draws must be convlstm.Draws(seed, step, first); got {draws!r}")
         masks: list[Array | None] = []
         for role, p, shape in (("x", self.dropout, x_shape), ("h", self.recurrent_dropout, h_shape)):
             wanted = p > 0 and 0 not in shape  # a layer without input has nothing to drop
@@ -334,6 +340,12 @@ def _kind(name: str, value: Any) -> Kind:
 def _probability(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value < 1:
         raise ValueError(f"{name} must be a probability p with 0 ≤ p < 1; got {value!r}")
+    return float(value)
+
+
+def _finite(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number; got {value!r}")
     return float(value)
 
 

@@ -33,6 +33,7 @@ T = TypeVar("T")
 class StackCache:
     """What `ConvLSTMStack.forward` keeps for `ConvLSTMStack.backward`."""
 
+    made_by: tuple[object, ...]  # what the stack is but for its layers, so that no other stack takes it for its own
     layers: list[LayerCache]
     output_shape: tuple[int, ...]
 
@@ -152,7 +153,7 @@ class ConvLSTMStack:
             x = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=2)
         if self.returns == "last":
             x = np.concatenate([after[index][0] for index in self._levels()[-1]], axis=1)
-        return x, tuple(after), StackCache(caches, x.shape)
+        return x, tuple(after), StackCache(self._signature(), caches, x.shape)
 
     def backward(
         self, cache: StackCache, doutput: Array | None, dstates: Sequence[State] | None = None
@@ -172,8 +173,9 @@ class ConvLSTMStack:
         Raises:
             TypeError, ValueError: as `ConvLSTM.backward`.
         """
-        if not isinstance(cache, StackCache) or len(cache.layers) != len(self.layers):
-            raise TypeError(f"cache must be what this stack's forward returned; got {type(cache).__name__}")
+        if not isinstance(cache, StackCache) or cache.made_by != self._signature():
+            given = "another stack's" if isinstance(cache, StackCache) else f"an object of type {type(cache).__name__}"
+            raise TypeError(f"cache must be what this stack's forward returned; got {given}")
         if doutput is not None:
             check_array(self.backend, "doutput", doutput, self.dtype, cache.output_shape)
         after = self._each_state("dstates", dstates)
@@ -197,6 +199,9 @@ class ConvLSTMStack:
             {name: gradients[name] for name in self.parameters},
         )
 
+    def _signature(self) -> tuple[object, ...]:
+        return self.returns, self.bidirectional, len(self.layers)
+
     def _levels(self) -> list[list[int]]:
         """Return the indices of the layers that read the same maps, first to last."""
         width = 2 if self.bidirectional else 1
@@ -211,9 +216,11 @@ class ConvLSTMStack:
         for position, index in enumerate(self._levels()[-1]):
             dh = _share(doutput, position, self.layers[index].hidden_channels, axis=1)
             given = dstates[index]
-            dstates[index] = (
-                (dh, self.backend.zeros(dh.shape, self.dtype)) if given is None else (given[0] + dh, given[1])
-            )
+            if given is None:
+                dstates[index] = dh, self.backend.zeros(dh.shape, self.dtype)
+            else:
+                self.layers[index].check_state("dstate", given, dh.shape)  # a sum may broadcast
+                dstates[index] = given[0] + dh, given[1]
 
     def _each_state(self, name: str, states: Sequence[State] | None) -> list[State | None]:
         if states is None:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convlstm.backends.contract import Backend
+from convlstm.backends.geometry import as_count
 from convlstm.recurrence import Valid
 
 Mask = npt.NDArray[np.bool_]
@@ -15,9 +16,9 @@ def mask_of_lengths(lengths: npt.ArrayLike, T: int) -> Mask:
     """Return the mask (N, T) of sequences that begin together and have `lengths` (N,) frames, the rest being padding.
 
     Raises:
-        ValueError: a length does not lie in 0 … T, or is no integer.
+        ValueError: a length does not lie in 0 … T, or is no integer; T is not an integer ≥ 1.
     """
-    given = np.asarray(lengths)
+    T, given = as_count("T", T), np.asarray(lengths)
     if given.ndim != 1 or given.dtype.kind not in "iu" or not ((given >= 0) & (given <= T)).all():
         raise ValueError(f"lengths must be integers in 0 … T = {T}, one for each sample; got {given.tolist()}")
     return np.arange(T) < given[:, None]

@@ -22,22 +22,23 @@ class NotFinite(ArithmeticError):
     """Training met an infinity or a NaN; the message names step, tensor and sequence."""
 
 
-def check_frames(what: str, frames: Array, indices: range) -> None:
+def check_frames(what: str, frames: Array, indices: range, to_numpy: Callable[[Array], Array] = np.asarray) -> None:
     """Check sequences of the split train before anything is computed from them.
 
     Args:
         what: what they are, for the message, as "data of step 3".
         frames: (N, T, channels, H, W).
         indices: of these N sequences.
+        to_numpy: brings them to the host; asked only where something is wrong.
 
     Raises:
         NotFinite: a number in them is not.
     """
-    wrong = ~np.isfinite(frames)
-    if not wrong.any():
+    if np.isfinite(frames).all():
         return
-    n, t, channel, row, column = (int(axis[0]) for axis in np.nonzero(wrong))
-    value = float(frames[n, t, channel, row, column])
+    host = to_numpy(frames)
+    n, t, channel, row, column = np.argwhere(~np.isfinite(host))[0]
+    value = host[n, t, channel, row, column]
     place = f"frame {t}, channel {channel}, row {row}, column {column}"
     raise NotFinite(f"{what}: sequence {indices[n]} of split train holds {value} at {place}")
 

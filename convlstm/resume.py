@@ -10,7 +10,7 @@ from convlstm.backends import get_backend
 from convlstm.config import PRESETS, Config, ConfigError, load_config
 from convlstm.recorded_run import NoRun, differing_environments
 from convlstm.run_directory import unfinished_run
-from convlstm.settings import settings
+from convlstm.settings import differing_settings
 from convlstm.training import environment
 
 
@@ -81,7 +81,7 @@ def look_at(directory: Path, config: Config, backend: str | None) -> Unfinished:
     """
     if not (directory / "config.toml").is_file():  # ended before the first step
         return Unfinished(backend or "auto", [], finished=False)
-    differing = differing_settings(recorded_config(directory), config)
+    differing = differing_settings(recorded_config(directory), config, " is {} there, {} is asked for")
     if differing:
         raise ConfigError(f"the run in {directory} has other settings: {'; '.join(differing)}")
     try:
@@ -94,13 +94,3 @@ def look_at(directory: Path, config: Config, backend: str | None) -> Unfinished:
     changed = differing_environments(recorded, environment(get_backend(chosen)))
     finished = all((directory / name).is_file() for name in ("scores.json", "forecast.png"))
     return Unfinished(chosen, changed, finished)
-
-
-def differing_settings(recorded: Config, given: Config) -> list[str]:
-    """Return the settings in which two configurations differ, each in a few words."""
-    names = [(table, setting.name, f"{table}.{setting.name}") for table, setting in settings()]
-    return [
-        f"[{table}] {key} is {recorded.value(name)!r} there, {given.value(name)!r} is asked for"
-        for table, key, name in names
-        if recorded.value(name) != given.value(name)
-    ]

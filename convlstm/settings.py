@@ -155,7 +155,9 @@ class Training:
         0, "keep the state every so many time steps, compute the rest again backward, same bits; 0: keep all",
         within="≥ 0",
     )  # fmt: skip
-    checkpoint_every: int = setting(50, "steps from one checkpoint to the next")
+    checkpoint_every: int = setting(
+        50, "steps from one checkpoint to the next; 0: only at the end, and when interrupted", within="≥ 0"
+    )
     keep_checkpoints: int = setting(2, "newest checkpoints that stay")
 
 
@@ -165,6 +167,16 @@ TABLES: dict[str, type[Any]] = {"data": Data, "model": Model, "training": Traini
 def settings() -> list[tuple[str, dataclasses.Field[Any]]]:
     """Return every setting with the name of its table, in the order in which they are written."""
     return [(table, described) for table, kind in TABLES.items() for described in dataclasses.fields(kind)]
+
+
+def differing_settings(one: Config, other: Config, words: str) -> list[str]:
+    """Return the settings in which two configurations differ, their two values put into `words`, as ": {} became {}"."""
+    names = [(table, described.name, f"{table}.{described.name}") for table, described in settings()]
+    return [
+        f"[{table}] {key}" + words.format(repr(one.value(name)), repr(other.value(name)))
+        for table, key, name in names
+        if one.value(name) != other.value(name)
+    ]
 
 
 @dataclass(frozen=True)

@@ -256,7 +256,7 @@ class Trainer:
         """
         indices = self._indices()
         frames = sequences(self._config, self.model, "train", indices)
-        check_frames(f"data of step {self.steps}", frames, indices)
+        check_frames(f"data of step {self.steps}", frames, indices, self.model.backend.to_numpy)
         loss, gradients = self._compute(frames, indices)
         check_results(
             loss, gradients, indices, self.steps, lambda n: self._compute(frames[n : n + 1], indices[n : n + 1])

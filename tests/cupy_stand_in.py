@@ -98,6 +98,9 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
     def __float__(self) -> float:
         return float(self.memory)
 
+    def __bool__(self) -> bool:
+        return bool(self.memory)
+
     def __array__(self, *arguments: object, **named: object) -> Array:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
 
@@ -117,6 +120,9 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
 
     def sum(self, axis: int | None = None, dtype: str | None = None) -> ndarray:
         return _new(_read(self).sum(axis, dtype))
+
+    def all(self) -> ndarray:
+        return _new(_read(self).all())
 
     def max(self) -> ndarray:
         return _new(_read(self).max())

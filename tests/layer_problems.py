@@ -1,16 +1,18 @@
-"""A layer with random operands and a loss that reads all it returns, for tests of gradients and of bits."""
+"""A layer or a stack with random operands and a loss that reads all it returns, for tests of gradients and bits."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from convlstm import ConvLSTM
+from convlstm import ConvLSTM, ConvLSTMStack
 from convlstm.backends import Array
 from convlstm.backends.contract import Result
 from convlstm.backends.numpy_backend import NumpyBackend
+from convlstm.layer_stack import StackCache
 from tests.numerical import freeze, numeric_gradients, read_only
 
 
@@ -76,6 +78,66 @@ class Problem:
             some.call["draws"] = draws._replace(first=draws.first + part.start)
         some.u_h, some.u_state = self.u_h[part], (self.u_state[0][part], self.u_state[1][part])
         return some
+
+
+def small_layer(**options: Any) -> ConvLSTM:
+    """Return the simplest layer, but for what is asked for."""
+    return ConvLSTM(**{"in_channels": 1, "hidden_channels": 2, "backend": "numpy", **options})
+
+
+class StackProblem:
+    """A stack, random operands, and the loss ⟨u, (output, states)⟩."""
+
+    def __init__(
+        self, N: int = 2, T: int = 3, hidden: tuple[int, ...] = (3, 2), size: tuple[int, int] = (4, 5), *,
+        states: bool = True, threads: int = 1, call: Mapping[str, Any] | None = None, **options: Any,
+    ) -> None:  # fmt: skip
+        chosen = {"dtype": "float64", "backend": "numpy", "peephole": "channel", **options}
+        self.stack = ConvLSTMStack(2, hidden, **chosen)
+        backend = NumpyBackend(threads)  # one thread is quickest on maps this small
+        self.stack.backend = backend
+        for layer in self.stack.layers:
+            layer.backend = backend
+        self.call = dict(call or {})
+        rng = np.random.default_rng(0)
+
+        def random(shape: tuple[int, ...]) -> Array:
+            return rng.standard_normal(shape).astype(self.stack.dtype)
+
+        self.arrays = {name: random(array.shape) / 2 for name, array in self.stack.parameters.items()}
+        self.arrays["x"] = random((N, T, 2, *size))
+        output, after, _ = self.forward(self.arrays)
+        if states:
+            for k, (h, c) in enumerate(after):
+                self.arrays[f"h{k}"], self.arrays[f"c{k}"] = random(h.shape), random(c.shape)
+        self.u = random(output.shape)
+        self.u_states = [(random(h.shape), random(c.shape)) for h, c in after]
+        freeze((self.u, self.u_states))
+
+    def forward(self, arrays: Mapping[str, Array]) -> tuple[Array, Any, StackCache]:
+        self.stack.parameters = {name: arrays[name] for name in self.stack.parameters}
+        layers = range(len(self.stack.layers))
+        states = [(arrays[f"h{k}"], arrays[f"c{k}"]) for k in layers] if "h0" in arrays else None
+        return self.stack.forward(arrays["x"], states, **self.call)
+
+    def loss(self, arrays: Mapping[str, Array]) -> float:
+        output, states, _ = self.forward(arrays)
+        pairs = zip(itertools.chain(*states), itertools.chain(*self.u_states), strict=True)
+        return float((output * self.u).sum() + sum((found * u).sum() for found, u in pairs))
+
+    def results(self) -> dict[str, Array]:
+        """Return all that forward gives, and under "d" and its name the gradient to each operand."""
+        output, states, cache = self.forward(read_only(self.arrays))
+        freeze(cache)
+        dx, dstates, gradients = self.stack.backward(cache, self.u, self.u_states)
+        found = {"output": output, "dx": dx, **{"d" + name: gradient for name, gradient in gradients.items()}}
+        for k, ((h, c), (dh, dc)) in enumerate(zip(states, dstates, strict=True)):
+            found |= {f"h{k}": h, f"c{k}": c, f"dh{k}": dh, f"dc{k}": dc}
+        return found
+
+    def gradients(self) -> dict[str, Array]:
+        found = self.results()
+        return {name: found["d" + name] for name in self.arrays}
 
 
 class WholeBatch(NumpyBackend):

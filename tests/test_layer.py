@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 from collections.abc import Mapping
 from typing import Any
@@ -12,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convlstm import ConvLSTM
+from convlstm import ConvLSTM, Draws
 from convlstm.backends import Array
 from convlstm.backends.numpy_backend import NumpyBackend
 from convlstm.parameters import Kind
-from tests.layer_problems import Problem, assert_proved
+from tests.layer_problems import Problem, assert_proved, assert_same_bits, small_layer
 from tests.numerical import directional_error
 
 KINDS: tuple[Kind, ...] = (None, "channel", "pixel")
@@ -204,16 +205,124 @@ def test_a_sequence_in_two_halves_is_the_whole_sequence() -> None:
         np.testing.assert_allclose(halves[name], right, rtol=1e-11, atol=1e-12, err_msg=name)
 
 
-def test_a_sample_has_the_same_bits_alone_and_in_a_batch() -> None:
-    problem = Problem(4, 3, (6, 5), in_channels=2, hidden_channels=3)
-    h, _, cache = problem.forward(problem.arrays)
-    dx, _, _ = problem.layer.backward(cache, problem.u_h)
-    for n in range(4):
-        alone = {**problem.arrays, **{name: problem.arrays[name][n : n + 1] for name in ("x", "h0", "c0")}}
-        h_n, _, cache_n = problem.forward(alone)
-        dx_n, _, _ = problem.layer.backward(cache_n, problem.u_h[n : n + 1])
-        np.testing.assert_array_equal(h_n[0], h[n])
-        np.testing.assert_array_equal(dx_n[0], dx[n])
+RICH: dict[str, Any] = {
+    "in_channels": 2, "hidden_channels": 3, "dtype": "float32", "layer_norm": "channel", "dropout": 0.3,
+    "recurrent_dropout": 0.3,
+}  # fmt: skip
+BARE: dict[str, Any] = {"in_channels": 2, "hidden_channels": 3, "dtype": "float32"}
+ONE_EACH = ("h", "h_T", "c_T", "dx", "dh0", "dc0")
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    cuts=st.sets(st.integers(1, 5)), threads=st.integers(1, 3), kind=st.sampled_from([RICH, BARE]),
+    masked=st.booleans(), state=st.booleans(),
+)  # fmt: skip
+def test_a_sample_has_the_same_bits_however_the_batch_is_cut(
+    cuts: set[int], threads: int, kind: dict[str, Any], masked: bool, state: bool
+) -> None:
+    mask = np.random.default_rng(0).random((6, 3)) < 0.7 if masked else None
+    call = {"draws": Draws(1), **({} if mask is None else {"mask": mask})}
+    whole = Problem(6, 3, (5, 4), threads=threads, state=state, call=call, **kind)
+    right = whole.results()
+    edges = [0, *sorted(cuts), 6]
+    parts = [whole.of(slice(begin, end)).results() for begin, end in itertools.pairwise(edges)]
+    assert_same_bits(
+        {name: np.concatenate([part[name] for part in parts]) for name in ONE_EACH},
+        {name: right[name] for name in ONE_EACH},
+    )
+    for name in whole.layer.parameters:
+        total = sum(part["d" + name].astype("float64") for part in parts)
+        np.testing.assert_allclose(right["d" + name], total, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    cuts=st.sets(st.integers(1, 4)), kind=st.sampled_from([RICH, BARE]), state=st.booleans(),
+    recompute=st.sampled_from([None, 1, 2]),
+)  # fmt: skip
+def test_a_sequence_has_the_same_bits_however_it_is_cut(
+    cuts: set[int], kind: dict[str, Any], state: bool, recompute: int | None
+) -> None:
+    """The state passed on; what is dropped is the same in every piece."""
+    whole = Problem(2, 5, (5, 4), state=state, call={"draws": Draws(1)}, **kind)
+    h, last, _ = whole.forward(whole.arrays)
+    passed: Any = (whole.arrays["h0"], whole.arrays["c0"]) if state else None
+    pieces = []
+    for begin, end in itertools.pairwise([0, *sorted(cuts), 5]):
+        x = whole.arrays["x"][:, begin:end]
+        piece, passed, _ = whole.layer.forward(x, passed, draws=Draws(1), recompute=recompute)
+        pieces.append(piece)
+    np.testing.assert_array_equal(np.concatenate(pieces, axis=1), h, strict=True)
+    np.testing.assert_array_equal(passed, last, strict=True)
+
+
+# Without input, without a bias to learn ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer_norm", [None, "channel"])
+@pytest.mark.parametrize(("bias", "peephole"), VARIANTS)
+def test_a_layer_without_input(bias: Kind, peephole: Kind, layer_norm: Kind) -> None:
+    for T, state in ((1, True), (3, True), (3, False)):
+        problem = Problem(
+            2, T, (3, 4), in_channels=None, hidden_channels=2, kernel_size=2, bias=bias, peephole=peephole,
+            layer_norm=layer_norm, spatial_shape=(3, 4), state=state,
+        )  # fmt: skip
+        assert "W_x" not in problem.layer.parameters
+        found = problem.results()
+        assert found["dx"].shape == (2, T, 0, 3, 4)
+        if state or bias is not None:  # else all is zero from first to last
+            gradients = {name: found["d" + name] for name in problem.arrays}
+            assert directional_error(problem.loss, problem.arrays, gradients) < 1e-6
+
+
+def test_every_element_without_input() -> None:
+    assert_proved(Problem(2, 3, (2, 3), in_channels=None, hidden_channels=2, kernel_size=2, peephole="channel"))
+
+
+def test_without_input_and_state_every_sample_is_the_same() -> None:
+    """From zeros a sequence depends on the bias alone; with none it stays zero."""
+    h = Problem(3, 4, (4, 5), in_channels=None, hidden_channels=2, state=False).results()["h"]
+    np.testing.assert_array_equal(h, np.broadcast_to(h[:1], h.shape))
+    assert np.abs(np.diff(h, axis=1)).max() > 1e-3
+    bare = Problem(1, 4, (4, 5), in_channels=None, hidden_channels=2, state=False, bias=None)
+    assert not bare.results()["h"].any()
+
+
+def test_a_layer_without_input_is_one_whose_input_does_not_count() -> None:
+    problem = Problem(2, 3, (4, 5), in_channels=None, hidden_channels=2)
+    other = Problem(2, 3, (4, 5), in_channels=1, hidden_channels=2)
+    arrays = {**other.arrays, **problem.arrays, "W_x": 0 * other.arrays["W_x"], "x": other.arrays["x"]}
+    np.testing.assert_array_equal(problem.forward(problem.arrays)[0], other.forward(arrays)[0])
+
+
+@pytest.mark.parametrize("peephole", KINDS)
+@pytest.mark.parametrize("state", [True, False])
+def test_a_constant_forget_bias_is_a_bias_that_is_not_learnt(state: bool, peephole: Kind) -> None:
+    settings: dict[str, Any] = {
+        "in_channels": 2, "hidden_channels": 3, "peephole": peephole, "spatial_shape": (4, 5), "state": state
+    }  # fmt: skip
+    constant = Problem(2, 3, (4, 5), bias=None, forget_bias=1.5, **settings)
+    learnt = Problem(2, 3, (4, 5), bias="channel", **settings)
+    learnt.arrays.update(constant.arrays, b=np.repeat([0, 1.5, 0, 0], 3))
+    learnt.u_h, learnt.u_state = constant.u_h, constant.u_state
+    right = learnt.results()
+    assert right.pop("db").any()
+    assert_same_bits(constant.results(), right)
+    assert directional_error(constant.loss, constant.arrays, constant.gradients()) < 1e-7
+
+
+def test_the_forget_bias_at_first() -> None:
+    for value, right in ((None, 1.0), (0.0, 0.0), (2.5, 2.5), (-1, -1.0)):
+        b = small_layer(forget_bias=value).parameters["b"]
+        np.testing.assert_array_equal(b, np.repeat(np.array([0, right, 0, 0], "float32"), 2), strict=True)
+    per_pixel = small_layer(forget_bias=2.5, bias="pixel", spatial_shape=(3, 3)).parameters["b"]
+    assert (per_pixel[2:4] == 2.5).all()
+    assert not np.delete(per_pixel, slice(2, 4), axis=0).any()
+    for value in (None, 0.0):
+        bare = small_layer(bias=None, forget_bias=value)
+        assert bare.parameters.keys() == {"W_x", "W_h"}
+        assert bare.cell(5, 5).b is None
 
 
 def test_backward_twice_gives_the_same() -> None:
@@ -239,7 +348,10 @@ def test_the_order_of_memory_changes_no_bit(order: str) -> None:
             return np.moveaxis(np.moveaxis(array, -3, -1).copy(), -1, -3)
         return np.asarray(array, order="F" if order == "F" else "C")
 
-    problem = Problem(3, 2, (12, 11), in_channels=2, hidden_channels=5, peephole="channel")
+    problem = Problem(
+        3, 2, (12, 11), in_channels=2, hidden_channels=5, peephole="channel", layer_norm="pixel",
+        spatial_shape=(12, 11), dropout=0.3, recurrent_dropout=0.3, call={"draws": Draws(0)},
+    )  # fmt: skip
     right = problem.gradients()
     problem.arrays = {name: reordered(array) for name, array in problem.arrays.items()}
     _, _, cache = problem.forward(problem.arrays)
@@ -249,26 +361,12 @@ def test_the_order_of_memory_changes_no_bit(order: str) -> None:
         np.testing.assert_array_equal(found, right[name], err_msg=name)
 
 
-@pytest.mark.parametrize(
-    "other", [{"peephole": "channel"}, {"dtype": "float64"}, {"hidden_channels": 3}, {"bias": None}, {"kernel_size": 5}]
-)
-def test_another_layers_cache_is_refused(other: dict[str, Any]) -> None:
-    h, _, cache = small_layer().forward(X)
-    with pytest.raises(TypeError, match="cache must be what this layer's forward returned; got another layer's"):
-        small_layer(**other).backward(cache, h)
-
-
-def test_swapped_arguments_of_backward_are_named() -> None:
-    h, _, cache = small_layer().forward(X)
-    with pytest.raises(TypeError, match=r"cache must be .* got an object of type ndarray"):
-        small_layer().backward(h, cache)  # type: ignore[arg-type]
-
-
 def test_a_layer_that_has_worked_can_be_copied_and_pickled() -> None:
     layer = small_layer()
-    h, _, _ = layer.forward(X)
+    x = np.random.default_rng(0).random((2, 3, 1, 5, 5), "float32")
+    h, _, _ = layer.forward(x)
     for copied in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
-        np.testing.assert_array_equal(copied.forward(X)[0], h)
+        np.testing.assert_array_equal(copied.forward(x)[0], h)
 
 
 def test_numpys_integers_are_integers() -> None:
@@ -299,97 +397,3 @@ def test_shapes_and_dtype_of_the_default_layer() -> None:
     assert dx.shape == x.shape
     assert {array.dtype for array in (h, h_T, c_T, dx, dh0, dc0, *gradients.values())} == {np.dtype("float32")}
     np.testing.assert_array_equal(h[:, -1], h_T)
-
-
-def small_layer(**options: Any) -> ConvLSTM:
-    return ConvLSTM(**{"in_channels": 1, "hidden_channels": 2, "backend": "numpy", **options})
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"in_channels": 0}, "in_channels must be an integer ≥ 1; got 0"),
-        ({"hidden_channels": 2.0}, r"hidden_channels must be an integer ≥ 1; got 2\.0"),
-        ({"kernel_size": 0}, "kernel_size must be an integer ≥ 1 or a pair"),
-        ({"bias": True}, 'bias must be None, "channel" or "pixel"; got True'),
-        ({"peephole": "full"}, "peephole must be None"),
-        ({"peephole": ["pixel"]}, "peephole must be None"),
-        ({"bias": "pixel"}, r'bias="pixel" needs spatial_shape=\(H, W\)'),
-        ({"peephole": "pixel"}, r'peephole="pixel" needs spatial_shape=\(H, W\)'),
-        ({"dtype": "float16"}, 'dtype must be "float32" or "float64"; got \'float16\''),
-        ({"dtype": "no such"}, "dtype must be"),
-        ({"backend": "torch"}, "backend must be"),
-        ({"seed": -1}, "seed must lie in"),
-        ({"stride": 0}, "stride must be"),
-        ({"dtype": None}, 'dtype must be "float32" or "float64"; got None'),
-        ({"bias": np.zeros(8)}, "bias must be None"),
-        ({"padding": "SAME"}, "padding must be"),
-        ({"padding": -1}, "padding must be"),
-        ({"padding": np.array([1.5, 1])}, "padding must be"),
-    ],
-)
-def test_wrong_settings_are_named(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        small_layer(**options)
-
-
-X = np.zeros((2, 3, 1, 5, 5), "float32")
-STATE = np.zeros((2, 2, 5, 5), "float32")
-
-
-@pytest.mark.parametrize(
-    ("x", "state", "error", "said"),
-    [
-        (X[0], None, ValueError, r"x must have shape \(N, T, 1, H, W\); got \(3, 1, 5, 5\)"),
-        (np.zeros((8, 64, 64), "float32"), None, ValueError, r"x must have shape \(N, T, 1, H, W\); got \(8, 64, 64\)"),
-        (np.zeros((2, 3, 2, 5, 5), "float32"), None, ValueError, r"x must have shape \(N, T, 1, H, W\)"),
-        (X[:0], None, ValueError, "x must not be empty"),
-        (X[:, :0], None, ValueError, "x must not be empty"),
-        (X.astype("float64"), None, TypeError, "x must have dtype float32; got float64"),
-        (np.ma.masked_array(X), None, TypeError, "x must be an array of backend numpy; got numpy.MaskedArray"),
-        (X.tolist(), None, TypeError, "x must be an array of backend numpy; got builtins.list"),
-        (X, STATE, TypeError, r"state must be a pair of arrays \(h, c\)"),
-        (X, (STATE,), TypeError, r"state must be a pair of arrays \(h, c\)"),
-        (X, (STATE, STATE[:1]), ValueError, r"state c must have shape \(2, 2, 5, 5\)"),
-        (X, (STATE.astype("float64"), STATE), TypeError, "state h must have dtype float32"),
-        (X[:, :, :, :2, :], None, ValueError, "kernel 3×3 is larger than the map 2×5"),
-    ],
-)
-def test_wrong_operands_are_named(x: Any, state: Any, error: type[Exception], said: str) -> None:
-    with pytest.raises(error, match=said):
-        small_layer().forward(x, state)
-
-
-def test_the_kernel_that_does_not_fit_is_named() -> None:
-    with pytest.raises(ValueError, match="recurrent kernel 3×3 is larger than the hidden map 2×2"):
-        small_layer(stride=2).forward(X[..., :4, :4])
-
-
-def test_wrong_gradients_to_the_output_are_named() -> None:
-    layer = small_layer()
-    h, _, cache = layer.forward(X)
-    with pytest.raises(ValueError, match=r"dh must have shape \(2, 3, 2, 5, 5\); got \(2, 2, 5, 5\)"):
-        layer.backward(cache, h[:, 0])
-    with pytest.raises(ValueError, match=r"dstate h must have shape \(2, 2, 5, 5\)"):
-        layer.backward(cache, h, (STATE[:1], STATE))
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "error", "said"),
-    [
-        ("W_x", np.zeros((8, 1, 3, 2), "float32"), ValueError, r"parameters\['W_x'\] must have shape \(8, 1, 3, 3\)"),
-        ("b", np.zeros(8), TypeError, r"parameters\['b'\] must have dtype float32; got float64"),
-        ("b", [0.0] * 8, TypeError, r"parameters\['b'\] must be an array of backend numpy"),
-        ("W_y", np.zeros(8), KeyError, "missing or unknown: W_y"),
-    ],
-)
-def test_wrong_parameters_are_named(name: str, value: Any, error: type[Exception], said: str) -> None:
-    layer = small_layer()
-    layer.parameters[name] = value
-    with pytest.raises(error, match=said):
-        layer.forward(X)
-
-
-def test_parameters_per_pixel_belong_to_one_size() -> None:
-    with pytest.raises(ValueError, match=r"hidden maps of 5×5, but .* spatial_shape=\(4, 5\)"):
-        small_layer(bias="pixel", spatial_shape=(4, 5)).forward(X)

@@ -23,6 +23,7 @@ from convlstm.optimizers import Adam
 from convlstm.parameter_files import load_parameters
 from convlstm.scoring import validation_mse
 from convlstm.training import Resumption, Trainer, train
+from tests.cupy_stand_in import stand_in_for_cupy
 from tests.runs import TINY, changed
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn, which is not installed")
@@ -173,6 +174,16 @@ def test_it_stops_there_and_keeps_what_was_good(fault: str, value: float, sound:
         train(CONFIG, directory, backend="numpy", report=lambda done, loss: None, resumption=resumption)
     for name in ("ledger.jsonl", "weights.safetensors", "scores.json"):
         assert (directory / name).read_bytes() == (sound / name).read_bytes()
+
+
+def test_data_on_a_device_is_checked_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    with stand_in_for_cupy():
+        spoilt_data(monkeypatch, np.nan)
+        trainer = Trainer(changed(CONFIG, batch_size=40), "cupy")
+        with pytest.raises(
+            NotFinite, match=r"^data of step 0: sequence 39 of split train holds nan at frame 1, channel 0"
+        ):
+            trainer.step(lambda *results: None)
 
 
 def test_a_step_that_fails_leaves_weights_and_optimizer_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,7 +139,20 @@ def test_shapes_of_biases_and_peepholes(kind: Kind, shape: tuple[int, ...]) -> N
     assert both["p_i"] == both["p_f"] == both["p_o"] == (3, *shape)
 
 
-@pytest.mark.parametrize("what", ["bias", "peephole"])
+@pytest.mark.parametrize(("kind", "shape"), [("channel", ()), ("pixel", (6, 7))])
+def test_the_shape_of_gains(kind: Kind, shape: tuple[int, ...]) -> None:
+    """They stand before the bias, as in γ∘ẑ + b; one kind does not bind another."""
+    with_gain = shapes(layer_norm=kind, spatial_shape=(6, 7))
+    assert list(with_gain) == ["W_x", "W_h", "gain", "b"]
+    assert with_gain["gain"] == (12, *shape)
+    assert with_gain["b"] == (12,)
+
+
+def test_a_layer_without_input_has_no_kernel_over_it() -> None:
+    assert layer_shapes(0, 3, (5, 4), (3, 1), **SHAPES) == {"W_h": (12, 3, 3, 1), "b": (12,)}
+
+
+@pytest.mark.parametrize("what", ["bias", "peephole", "layer_norm"])
 def test_per_pixel_needs_the_pixels(what: str) -> None:
     with pytest.raises(ValueError, match=rf'{what}="pixel" needs spatial_shape=\(H, W\)'):
         shapes(**{what: "pixel"})
@@ -172,6 +185,23 @@ def test_only_the_forget_gates_bias_is_one(kind: Kind) -> None:
     assert (np.delete(b, slice(3, 6), axis=0) == 0).all()
 
 
+def test_the_forget_gates_bias_may_be_another() -> None:
+    b = initial_layer(shapes(), "float32", 0, "", -2.5)["b"]
+    np.testing.assert_array_equal(b, np.array([0] * 3 + [-2.5] * 3 + [0] * 6, "float32"), strict=True)
+    assert initial_layer(shapes(bias=None), "float32", 0, "", -2.5).keys() == {"W_x", "W_h"}
+
+
+@pytest.mark.parametrize("kind", ["channel", "pixel"])
+def test_gains_are_one(kind: Kind) -> None:
+    assert (initial(layer_norm=kind, spatial_shape=(6, 7))["gain"] == 1).all()
+
+
+def test_without_input_the_fan_is_that_of_the_state() -> None:
+    parameters = initial_layer(layer_shapes(0, 3, (5, 4), (3, 3), **SHAPES), "float64", 0, "")
+    bound = (3 * 3 * 3) ** -0.5
+    assert 0.9 * bound < np.abs(parameters["W_h"]).max() <= bound
+
+
 def test_peepholes_are_zero() -> None:
     parameters = initial(peephole="pixel", spatial_shape=(6, 7))
     assert all((parameters[name] == 0).all() for name in ("p_i", "p_f", "p_o"))
@@ -201,7 +231,9 @@ def test_seed_layer_and_kernel_each_have_their_own_values() -> None:
 
 def test_what_a_layer_holds_does_not_change_its_kernels() -> None:
     """A bias more must not shift the draws: variants of one seed stay comparable."""
-    plain, rich = initial(bias=None), initial(bias="pixel", peephole="pixel", spatial_shape=(6, 7))
+    plain, rich = initial(bias=None), initial(
+        bias="pixel", peephole="pixel", layer_norm="pixel", spatial_shape=(6, 7)
+    )  # fmt: skip
     for name in ("W_x", "W_h"):
         np.testing.assert_array_equal(plain[name], rich[name])
 

@@ -22,6 +22,7 @@ from convlstm.resume import find_run, is_run_directory, look_at, recorded_config
 from convlstm.run_directory import RunDirectoryError
 from convlstm.training import Outcome, Resumption, Trainer, environment, train
 from convlstm.verify import verify
+from tests.cupy_stand_in import stand_in_for_cupy
 from tests.killed_runs import content
 from tests.moments import TINIER
 from tests.runs import changed
@@ -60,7 +61,13 @@ def sigterm() -> Iterator[None]:
 
 
 def trained(
-    directory: Path, config: Config = TINIER, *, stop: int = 0, said: list[str] | None = None, changes: Any = ()
+    directory: Path,
+    config: Config = TINIER,
+    *,
+    stop: int = 0,
+    said: list[str] | None = None,
+    changes: Any = (),
+    backend: str = "numpy",
 ) -> Outcome:
     """Train, going on with the run that is there; end by SIGTERM after the step `stop`."""
     directory.mkdir(exist_ok=True)
@@ -71,7 +78,7 @@ def trained(
         if done == stop:
             signal.raise_signal(signal.SIGTERM)
 
-    return train(config, directory, backend="numpy", report=report, resumption=resumption)
+    return train(config, directory, backend=backend, report=report, resumption=resumption)
 
 
 def flip(file: Path) -> None:
@@ -125,6 +132,15 @@ def test_after_any_step_it_goes_on_to_the_same_bits(name: str, tmp_path: Path) -
         assert_same_end(directory, tmp_path / "whole")
 
 
+def test_on_cupy_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a stand-in for it, to whose memory what a checkpoint holds is brought back."""
+    with stand_in_for_cupy():
+        trained(tmp_path / "whole", RICH, backend="cupy")
+        trained(tmp_path / "run", RICH, backend="cupy", stop=2)
+        trained(tmp_path / "run", RICH, backend="cupy")
+    assert_same_end(tmp_path / "run", tmp_path / "whole")
+
+
 def test_stopped_after_every_single_step(tmp_path: Path, whole: Path) -> None:
     for stop in (1, 2, 3):
         trained(tmp_path / "run", stop=stop)
@@ -132,7 +148,7 @@ def test_stopped_after_every_single_step(tmp_path: Path, whole: Path) -> None:
     assert_same_end(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize("every", [1000, 1, 3])
+@pytest.mark.parametrize("every", [0, 1000, 1, 3])
 def test_neither_checkpoints_nor_their_validation_change_a_bit(every: int, tmp_path: Path, whole: Path) -> None:
     config = changed(TINIER, checkpoint_every=every, validation_sequences=every % 10)
     trained(tmp_path / "run", config)
