@@ -170,7 +170,7 @@ def settings() -> list[tuple[str, dataclasses.Field[Any]]]:
 
 
 def differing_settings(one: Config, other: Config, words: str) -> list[str]:
-    """Return the settings in which two configurations differ, their two values put into `words`, as ": {} became {}"."""
+    """Return the settings in which two configurations differ, both values put into `words`, as ": {} became {}"."""
     names = [(table, described.name, f"{table}.{described.name}") for table, described in settings()]
     return [
         f"[{table}] {key}" + words.format(repr(one.value(name)), repr(other.value(name)))
