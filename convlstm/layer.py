@@ -170,7 +170,6 @@ class ConvLSTM:
                 start = Start(cell, [x[part, t] for t in chunk], before, drop, valid and [valid[t] for t in chunk])
                 hs, before, unrolled = unroll_forward(start)
                 kept.append(unrolled if chunk.stop == T else start)  # the last, `backward` needs first
-                del unrolled  # or it would stay until the next is there
                 for t, h_t in zip(chunk, hs, strict=True):
                     h[part, t] = h_t
                 h_last[part], c_last[part] = hs[-1], before[1]
@@ -226,7 +225,6 @@ class ConvLSTM:
                         if dx_t is not None:
                             dx[part, t] = dx_t
                     end = begin
-                    del unrolled  # or it would stay until the next is computed
                     del unrolled
                 dh_first[part], dc_first[part] = (0 if d is None else d for d in after)
                 total.add(index, gradients)

@@ -96,7 +96,7 @@ def unroll_backward(
         dh = add_given(cell, dh_loss, dh_next)  # h_t goes to the loss and to step t+1
         there, to_h = _valid(start, t), to_state or t > 0
         if step is None:  # (h_t, c_t) = (h_{t-1}, c_{t-1})
-            dx, dh_next = None, dh
+            dx, dh_next = None, dh if to_h else None
         else:
             if dh is None:
                 dh = _zero_map(cell, start.xs[t])

@@ -124,6 +124,9 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
     def all(self) -> ndarray:
         return _new(_read(self).all())
 
+    def mean(self, axis: Any = None, dtype: str | None = None, keepdims: bool = False) -> ndarray:
+        return _new(_read(self).mean(axis, dtype, keepdims=keepdims))
+
     def max(self) -> ndarray:
         return _new(_read(self).max())
 
@@ -193,9 +196,18 @@ def tensordot(a: ndarray, b: ndarray, axes: Any) -> ndarray:
     return _new(np.tensordot(_read(a), _read(b), axes))
 
 
+def where(condition: ndarray, a: object, b: object) -> ndarray:
+    return _new(np.where(_read(condition), _read(a), _read(b)))
+
+
+def concatenate(arrays: Any, axis: int) -> ndarray:
+    return _new(np.concatenate([_read(array) for array in arrays], axis=axis))
+
+
 # What NumPy's functions of these names do with device arrays.
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    function.__name__: function for function in (zeros_like, moveaxis, ascontiguousarray, pad, tensordot)
+    function.__name__: function
+    for function in (zeros_like, moveaxis, ascontiguousarray, pad, tensordot, where, concatenate)
 }
 
 

@@ -31,6 +31,12 @@ STATE = np.zeros((2, 2, 5, 5), "float32")
         ({"stride": 0}, "stride must be"),
         ({"dtype": None}, 'dtype must be "float32" or "float64"; got None'),
         ({"bias": np.zeros(8)}, "bias must be None"),
+        ({"forget_bias": float("nan")}, "forget_bias must be a finite number; got nan"),
+        ({"forget_bias": "1"}, "forget_bias must be a finite number; got '1'"),
+        ({"forget_bias": True, "bias": None}, "forget_bias must be a finite number; got True"),
+        ({"in_channels": None, "stride": 2}, "a layer without input has no convolution over x: leave out stride"),
+        ({"in_channels": None, "padding": "valid"}, "a layer without input has no convolution over x"),
+        ({"in_channels": None, "dilation": 2}, "a layer without input has no convolution over x"),
         ({"padding": "SAME"}, "padding must be"),
         ({"padding": -1}, "padding must be"),
         ({"padding": np.array([1.5, 1])}, "padding must be"),
@@ -119,3 +125,9 @@ def test_swapped_arguments_of_backward_are_named() -> None:
     h, _, cache = small_layer().forward(X)
     with pytest.raises(TypeError, match=r"cache must be .* got an object of type ndarray"):
         small_layer().backward(h, cache)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("draws", [(1, 0, 0), 1, np.random.default_rng(0)], ids=["tuple", "seed", "generator"])
+def test_draws_are_draws(draws: Any) -> None:
+    with pytest.raises(TypeError, match=r"^draws must be convlstm\.Draws\(seed, step, first\); got "):
+        small_layer(dropout=0.5).forward(X, draws=draws)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from convlstm import ConvLSTM, ConvLSTMStack, Draws, check_gradients
 from convlstm.backends import Array
+from convlstm.recurrence import Start, Unrolled
 from tests.layer_problems import StackProblem, assert_same_bits
 from tests.numerical import directional_error
 
@@ -47,6 +48,7 @@ def test_one_direction_is_one_layer_after_the_other(returns: Any, mask: Any) -> 
         np.testing.assert_array_equal(found, right)
 
     dx, dstates, gradients = problem.stack.backward(cache, problem.u, problem.u_states)
+    assert list(gradients) == list(problem.stack.parameters)  # in one order: sums over them keep their bits
     dh2 = problem.u if returns == "every" else np.zeros_like(h2)
     if returns == "last":
         dh2[:, -1] = problem.u
@@ -270,6 +272,14 @@ def test_recomputing_changes_no_bit(returns: Any, bidirectional: bool) -> None:
     for k in (1, 2, 3, 4, 9):
         problem.call = {"recompute": k}
         assert_same_bits(problem.results(), right)
+
+
+def test_each_layer_keeps_only_its_last_steps_where_the_rest_is_computed_again() -> None:
+    problem = StackProblem(T=4, call={"recompute": 3})
+    _, _, cache = problem.forward(problem.arrays)
+    for layer in cache.layers:
+        for _, chunks in layer.parts:
+            assert [type(kept) for kept in chunks] == [Start, Unrolled]
 
 
 def test_backward_twice_gives_the_same() -> None:

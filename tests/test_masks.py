@@ -250,6 +250,12 @@ def test_wrong_lengths_are_named(lengths: Any) -> None:
         mask_of_lengths(lengths, 3)
 
 
+@pytest.mark.parametrize("T", [0, -1, 2.0, "3", True])
+def test_a_wrong_number_of_steps_is_named(T: Any) -> None:
+    with pytest.raises(ValueError, match=r"^T must be an integer ≥ 1; got "):
+        mask_of_lengths([0], T)
+
+
 MASK = np.ones((2, 3), bool)
 
 

@@ -89,6 +89,19 @@ def test_none_counts_as_zeros_in_a_sum(unrolled: tuple[ConvLSTM, Any, list[Array
     assert add_given(cell, None, None) is None
 
 
+def test_a_gradient_that_is_not_wanted_does_not_pass_a_missing_first_step_either(
+    unrolled: tuple[ConvLSTM, Any, list[Array]],
+) -> None:
+    layer, kept, dhs = unrolled
+    again = unroll_forward(kept.start._replace(valid=[False, True, False, True]))[2]
+    _, (wanted, dc), gradients = backward(layer, again, dhs)
+    _, (dh, same_dc), same_gradients = backward(layer, again, dhs, to_state=False)
+    assert wanted is not None
+    assert dh is None
+    np.testing.assert_array_equal(same_dc, dc)
+    assert_same_bits(same_gradients, gradients)
+
+
 @pytest.mark.parametrize("there", [True, False], ids=["there", "missing"])
 def test_without_any_gradient_nothing_is_sent_back(unrolled: tuple[ConvLSTM, Any, list[Array]], there: bool) -> None:
     layer, kept, _ = unrolled
