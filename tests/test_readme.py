@@ -52,10 +52,10 @@ def test_settings_load(text: str, tmp_path: Path) -> None:
 
 
 def commands() -> list[list[str]]:
-    """Return every convlstm command of the shell blocks, as its arguments."""
+    """Return every convlstm command of the shell blocks once, as its arguments."""
     lines = [part for text in blocks("sh") for line in text.splitlines() for part in line.split("&&")]
     found = [re.search(r"(?:^|uv run )\s*convlstm (.*)$", line.strip()) for line in lines]
-    return [shlex.split(match[1]) for match in found if match]
+    return [shlex.split(command) for command in dict.fromkeys(match[1] for match in found if match)]
 
 
 def test_there_are_commands() -> None:
@@ -78,10 +78,10 @@ def test_commands_run(arguments: list[str], tmp_path: Path) -> None:
         return
     if arguments == ["gradcheck"]:  # half a minute; tests/test_self_check.py has a part of it
         return
-    short = ["--steps", "1"] if arguments[0] == "train" else []
+    short = ["--steps", "1", "--set", "data.test_sequences=3", "--set", "data.validation_sequences=1"]
     if arguments[0] == "verify":  # what the command before it on the line has made
-        run([sys.executable, "-m", "convlstm", "train", "digits", "--steps", "1", "--out", arguments[1]], tmp_path)
-    run([sys.executable, "-m", "convlstm", *arguments, *short], tmp_path)
+        run([sys.executable, "-m", "convlstm", "train", "digits", *short, "--out", arguments[1]], tmp_path)
+    run([sys.executable, "-m", "convlstm", *arguments, *(short if arguments[0] == "train" else [])], tmp_path)
     if arguments == ["train", "digits"]:
         assert (tmp_path / "runs" / "digits-1" / "forecast.png").stat().st_size > 1000
 
