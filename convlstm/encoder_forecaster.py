@@ -113,11 +113,13 @@ class EncoderForecaster(FrameModel):
                 outside = [list(of_layer) for of_layer in zip(*reversed(dhs), strict=True)]
                 _, dstates = stack_backward(chunk.layers, outside, dstates, of_layers[half:], to_x=False, to_state=True)
                 end = begin
+                del chunk  # before the next one is computed again
             while encoded:
                 chunk, nothing = _whole(encoded.pop()), [None] * half
                 _, dstates = stack_backward(
                     chunk.layers, nothing, dstates, of_layers[:half], to_x=False, to_state=len(encoded) > 0
                 )
+                del chunk
             return scale * sum(losses[1:], losses[0]), self._by_name(of_layers, readout)
 
         return self._summed(frames, work)
@@ -147,6 +149,7 @@ def _forward(start: Start, every: int) -> tuple[list[Chunk | Start], States]:
         part = Start(cells, drops, xs[begin : begin + every], states)
         chunk, states = _chunk(part)
         kept.append(chunk if begin + every >= len(xs) else part)
+        del chunk  # before the next one is computed
     return kept, states
 
 

@@ -168,8 +168,7 @@ class FrameModel(ABC):
         shapes = [(N, layer.hidden_channels, H, W) for layer in readers]
         if states is not None:
             self._check_states(states, shapes)
-        D = self._readout_shapes["readout.W"][0]
-        predicted = self.backend.zeros((N, horizon, D, H, W), self.dtype)
+        predicted = self.backend.zeros((N, horizon, *frames.shape[2:]), self.dtype)
         last = [(self.backend.zeros(shape, self.dtype), self.backend.zeros(shape, self.dtype)) for shape in shapes]
 
         def run(part: slice) -> None:
@@ -178,13 +177,13 @@ class FrameModel(ABC):
                 before = [(channels_last(h[part]), channels_last(c[part])) for h, c in states]
             after, logits = self._forecast_part(cells, self._reader(frames, part), frames.shape[1], horizon, before)
             for k, z in enumerate(logits):
-                predicted[part, k] = self._frame(z)
+                predicted[part, k] = unfold(self._frame(z)[:, None], self.patch)[:, 0]
             for (h_last, c_last), state in zip(last, after, strict=True):
                 if state is not None:
                     h_last[part], c_last[part] = state
 
         self.backend.map_samples(run, N, self._column_elements(cells, H, W))
-        return unfold(predicted, self.patch), tuple(last)
+        return predicted, tuple(last)
 
     @abstractmethod
     def _forecast_part(

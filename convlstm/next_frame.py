@@ -156,18 +156,16 @@ class NextFrame(FrameModel):
             losses += [
                 self._loss(z, task.frame(t + 1), loss) for s in segments for t, z in zip(s.steps, s.zs, strict=True)
             ]
-            kept.append(
-                (part, before, segments if part.stop == steps.stop else [])
-            )  # the last, the backward needs first
+            last = part.stop == steps.stop  # which the backward needs first
+            kept.append((part, before, segments if last else []))
             before = after
+            del segments  # before those of the next chunk are computed
         back = After([(None, None)] * len(task.cells), None)
         while kept:
-            part, start, segments = kept.pop()  # so that each is freed when its backward is done
-            for segment in reversed(segments or self._forward(task, part, start)[0]):
-                targets = [task.frame(t + 1) for t in segment.steps]
-                dzs = [self._loss_gradient(z, y, loss, scale) for z, y in zip(segment.zs, targets, strict=True)]
-                wanted = segment.steps.start > steps.start
-                back = self._backward(task, segment, dzs, back, of_layers, readout, to_before=wanted)
+            part, start, segments = kept.pop()
+            segments = segments or self._forward(task, part, start)[0]
+            while segments:  # so that each is freed when its backward is done
+                back = self._backward(task, segments.pop(), back, loss, scale, of_layers, readout, first=steps.start)
         return before, losses
 
     def _forward(self, task: Task, steps: range, before: Before) -> tuple[list[Segment], Before]:
@@ -191,10 +189,13 @@ class NextFrame(FrameModel):
         return [y if there is False else np.where(there, task.frame(segment.start), y)]
 
     def _backward(
-        self, task: Task, segment: Segment, dzs: list[Array], after: After,
-        of_layers: list[dict[str, Array]], readout: dict[str, Array], *, to_before: bool,
+        self, task: Task, segment: Segment, after: After, loss: LossName, scale: float,
+        of_layers: list[dict[str, Array]], readout: dict[str, Array], *, first: int,
     ) -> After:  # fmt: skip
-        """Return what the step before the segment takes from it, where that is wanted; add to the gradients."""
+        """Return what the step before the segment takes from it, None if it begins at `first`; add to the gradients."""
+        to_before = segment.steps.start > first
+        targets = [task.frame(t + 1) for t in segment.steps]
+        dzs = [self._loss_gradient(z, y, loss, scale) for z, y in zip(segment.zs, targets, strict=True)]
         if after.dfed is not None:
             dzs[-1] = dzs[-1] + self._frame_gradient(after.dfed, segment.zs[-1])
         backwards = zip(reversed(segment.hs), reversed(dzs), strict=True)  # so that sums do not depend on the segments

@@ -15,6 +15,7 @@ import convlstm
 from convlstm.backends import Array, Backend, available_backends, contract, get_backend, unavailable_backends
 from convlstm.backends.geometry import resolve_geometry
 from convlstm.clipping import CLIPPINGS
+from convlstm.dropout import Draws
 from convlstm.losses import LOSSES, LossName
 from convlstm.optimizers import SGD, Adam
 from convlstm.parameter_files import assign_parameters, load_parameters, save_parameters
@@ -167,6 +168,99 @@ def run_model(model: convlstm.NextFrame, loss: LossName, context: int | None) ->
 def test_next_frame(cupy: Any, loss: LossName, output: Any, context: int | None) -> None:
     found, right = (run_model(make_model(name, output=output, patch=2), loss, context) for name in ("cupy", "numpy"))
     assert_same_as_numpy(found, right)
+
+
+# Stacks, and what layers and models have beside the paper's equations -------------------------------------------
+
+SEQUENCES: dict[str, dict[str, Any]] = {
+    "every": {"layer_norm": "channel", "dropout": 0.3},
+    "last": {"returns": "last", "layer_norm": "pixel", "spatial_shape": (H, W), "recurrent_dropout": 0.3},
+    "both directions": {"bidirectional": True, "peephole": "channel", "dropout": 0.3, "recurrent_dropout": 0.3},
+    "both directions, last": {"bidirectional": True, "returns": "last", "bias": None, "forget_bias": 1.0},
+    "strides": {"stride": [2, 1], "padding": ["same", "valid"], "kernel_size": 2},
+}
+MASK = np.array([[True, False, True, True], [True, True, False, False], [False, True, False, True]])
+
+
+def run_stack(backend: str, mask: Any, recompute: int | None, settings: dict[str, Any]) -> dict[str, Array]:
+    """Return, on the host, everything that forward and backward give."""
+    stack = convlstm.ConvLSTMStack(CIN, (C, 2), backend=backend, dtype="float64", **settings)
+    there, back = stack.backend.asarray, stack.backend.to_numpy
+    for seed, (name, array) in enumerate(stack.parameters.items()):
+        stack.parameters[name] = there(0.5 * random(*array.shape, seed=seed))
+    output, states, cache = stack.forward(
+        there(random(N, T, CIN, H, W)), mask=mask, draws=Draws(1), recompute=recompute
+    )
+    dx, dstates, gradients = stack.backward(cache, there(random(*output.shape, seed=3)), states)
+    carried = {f"{k} {part}": array for k, pair in enumerate([*states, *dstates]) for part, array in enumerate(pair)}
+    return {name: back(array) for name, array in {"output": output, "dx": dx, **carried, **gradients}.items()}
+
+
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "mask"])
+@pytest.mark.parametrize("recompute", [None, 3])
+@pytest.mark.parametrize("settings", SEQUENCES.values(), ids=SEQUENCES.keys())
+def test_stacks(cupy: Any, settings: dict[str, Any], recompute: int | None, mask: Any) -> None:
+    found, right = (run_stack(name, mask, recompute, settings) for name in ("cupy", "numpy"))
+    assert_same_as_numpy(found, right)
+
+
+FRAME_MODELS: dict[str, dict[str, Any]] = {
+    "layer norm": {"layer_norm": "channel", "readout_bias": False},
+    "per pixel": {"layer_norm": "pixel", "bias": "pixel", "peephole": "pixel", "spatial_shape": (3, 4), "patch": 2},
+    "dropout": {"dropout": 0.3, "recurrent_dropout": 0.3, "output": "sigmoid", "bias": None, "forget_bias": 1.0},
+}
+SHOWN = np.array([[True, True, False, True], [True, False, False, True], [True, False, True, True]])
+GIVEN: dict[str, tuple[Any, dict[str, Any]]] = {
+    "next frame, sampled": (convlstm.NextFrame, {"shown": SHOWN}),
+    "next frame, chunks": (convlstm.NextFrame, {"shown": SHOWN, "recompute": 3}),
+    "next frame, windows": (convlstm.NextFrame, {"context": 2, "truncate": 2, "recompute": 1}),
+    "encoder–forecaster": (convlstm.EncoderForecaster, {"context": 3}),
+    "encoder–forecaster, chunks": (convlstm.EncoderForecaster, {"context": 3, "recompute": 2}),
+}
+
+
+def run_frame_model(backend: str, kind: Any, settings: dict[str, Any], given: dict[str, Any]) -> dict[str, Array]:
+    """Return loss, gradients, and a forecast in two parts, on the host."""
+    model = kind(1, (3, 2), 3, backend=backend, dtype="float64", **settings)
+    there, back = model.backend.asarray, model.backend.to_numpy
+    for seed, (name, array) in enumerate(model.parameters.items()):
+        model.parameters[name] = there(0.5 * random(*array.shape, seed=seed))
+    loss, gradients = model.loss_and_gradients(frames(model), draws=Draws(1), **given)
+    assert type(loss) is float
+    _, states = model.forecast(frames(model)[:, :2], 1)
+    forecast, last = model.forecast(frames(model)[:, 2:], 3, states)
+    carried = {f"{k} {part}": array for k, pair in enumerate([*states, *last]) for part, array in enumerate(pair)}
+    found = {name: back(array) for name, array in {"forecast": forecast, **carried, **gradients}.items()}
+    return {"loss": np.array(loss), **found}
+
+
+@pytest.mark.parametrize("given", GIVEN)
+@pytest.mark.parametrize("settings", FRAME_MODELS.values(), ids=FRAME_MODELS.keys())
+def test_frame_models(cupy: Any, settings: dict[str, Any], given: str) -> None:
+    found, right = (run_frame_model(name, GIVEN[given][0], settings, GIVEN[given][1]) for name in ("cupy", "numpy"))
+    assert_same_as_numpy(found, right)
+
+
+def test_a_batch_of_too_many_columns_is_cut_in_models_too(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples that come in two ranges meet the frames, states and dropout masks that are theirs."""
+    settings, given = FRAME_MODELS["dropout"], {"shown": SHOWN}
+    whole = run_frame_model("cupy", convlstm.NextFrame, settings, given)
+    cupy_backend = importlib.import_module("convlstm.backends.cupy_backend")
+    monkeypatch.setattr(cupy_backend, "MOST_COLUMN_ELEMENTS", 2 * 3 * 9 * 6 * 8)
+    assert_same_as_numpy(run_frame_model("cupy", convlstm.NextFrame, settings, given), whole)
+
+
+def test_a_layer_without_input(cupy: Any) -> None:
+    def run(name: str) -> dict[str, Array]:
+        layer = convlstm.ConvLSTM(None, C, 3, backend=name, dtype="float64", recurrent_dropout=0.3)
+        there, back = layer.backend.asarray, layer.backend.to_numpy
+        state = (there(random(N, C, H, W, seed=1)), there(random(N, C, H, W, seed=2)))
+        h, _, cache = layer.forward(layer.backend.zeros((N, T, 0, H, W), "float64"), state, draws=Draws(1))
+        dx, (dh, dc), gradients = layer.backward(cache, there(random(N, T, C, H, W, seed=3)))
+        assert dx.shape == (N, T, 0, H, W)
+        return {key: back(array) for key, array in {"h": h, "dh": dh, "dc": dc, **gradients}.items()}
+
+    assert_same_as_numpy(run("cupy"), run("numpy"))
 
 
 @pytest.mark.parametrize("clipping", CLIPPINGS)
@@ -332,6 +426,15 @@ def test_the_second_device(cupy: Any) -> None:
     found, right = (run_layer(make_layer(name, **settings), with_state=True) for name in ("cupy:1", "numpy"))
     assert_same_as_numpy(found, right)
     assert cupy.cuda.Device().id == 0
+
+
+@pytest.mark.parametrize("given", GIVEN)
+def test_models_on_the_second_device(cupy: Any, given: str) -> None:
+    assert second_device(cupy).name == "cupy:1"
+    cupy.cuda.Device(0).use()
+    settings = FRAME_MODELS["per pixel"]
+    found, right = (run_frame_model(name, GIVEN[given][0], settings, GIVEN[given][1]) for name in ("cupy:1", "numpy"))
+    assert_same_as_numpy(found, right)
 
 
 def test_the_device_asked_for_last_becomes_the_current_one(cupy: Any) -> None:

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from convlstm import cell, check_gradients, cli, recurrence, self_check
+from convlstm import NextFrame, cell, check_gradients, cli, from_config, recurrence, self_check
 from convlstm.backends import Array, get_backend
 from convlstm.backends.geometry import Geometry
 from convlstm.config import Config, config_from
-from convlstm.self_check import Variant, check_variants, configured_variant, layer_variant, model_variant, variants
+from convlstm.dropout import Draws
+from convlstm.parameters import KINDS
+from convlstm.self_check import (
+    WIDTH,
+    Variant,
+    check_variants,
+    configured_variant,
+    layer_variant,
+    model_variant,
+    stack_variant,
+    variants,
+)
+from tests.numerical import directional_error
 
-SMALL = {"stride": (1, 2), "padding": "valid", "recurrent_kernel_size": (3, 1)}
+SMALL: dict[str, Any] = {"stride": (1, 2), "padding": "valid", "recurrent_kernel_size": (2, 1)}
 CONFIG = """
 [data]
 size = 4
@@ -30,12 +43,13 @@ patch = 1
 """
 
 
-def small_config() -> Config:
-    tables = {
+def small_config(**more: dict[str, Any]) -> Config:
+    tables: dict[str, dict[str, Any]] = {
         "data": {"size": 4, "context": 3, "horizon": 1},
         "model": {"hidden_channels": [1], "kernel_size": 3, "patch": 1},
+        "training": {},
     }
-    return config_from(tables)
+    return config_from({name: {**table, **more.get(name, {})} for name, table in tables.items()})
 
 
 # What is checked ------------------------------------------------------------------------------------------------------
@@ -46,30 +60,43 @@ def every() -> list[Variant]:
     return list(variants("numpy"))
 
 
-def test_every_variant_can_be_computed(every: list[Variant]) -> None:
-    """Loss and gradients of each, once: to check them all takes a minute."""
+def test_every_gradient_is_there_and_right_in_a_random_direction(every: list[Variant]) -> None:
+    """To check them all element by element, as the command does, takes a minute or two."""
     for variant in every:
-        assert math.isfinite(variant.loss(variant.parameters)), variant.name
         found = variant.gradients(variant.parameters)
-        assert set(found) == set(variant.parameters), variant.name
+        assert list(found) == list(variant.parameters), variant.name
         for name, gradient in found.items():
             assert gradient.shape == variant.parameters[name].shape, (variant.name, name)
             assert gradient.dtype == np.float64
+            assert np.abs(gradient).max() > 0, (variant.name, name)
+        assert directional_error(variant.loss, variant.parameters, found) < 1e-6, variant.name
 
 
 def test_variants_have_names_of_their_own_that_fit_the_table(every: list[Variant]) -> None:
     names = [variant.name for variant in every]
     assert len(set(names)) == len(names)
-    assert all(len(name) <= 64 for name in names), max(names, key=len)
+    assert all(len(name) <= WIDTH for name in names), max(names, key=len)
 
 
-def test_variants_cover_biases_peepholes_losses_and_feedback(every: list[Variant]) -> None:
+def test_variants_cover_every_setting(every: list[Variant]) -> None:
     names = "\n".join(variant.name for variant in every)
-    for words in ("bias None, peephole None", "bias pixel, peephole pixel", "stride 2", "dilation 2", "loss mse",
-                  "loss mae", "loss bce", "all shown", "2 shown"):  # fmt: skip
+    for words in ("stride 2", "dilation 2", "padding valid", "no input", "mask", "dropout 0.3", "recurrent_dropout 0.3",
+                  "recompute 1", "bidirectional True", "returns last", "loss mse", "loss mae", "loss bce", "context 1",
+                  "sampled", "patch 2", "output sigmoid", "readout_bias False"):  # fmt: skip
         assert words in names
-    assert every[-1].name == "model: loss mse, output sigmoid, patch 2, kernel 1, 1 shown"
-    assert max(array.ndim for array in every[-1].parameters.values()) == 4
+    for kind in ("layer: ", "stack: ", "next-frame: ", "encoder-forecaster: "):
+        assert f"\n{kind}" in f"\n{names}"
+
+
+@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(["bias", "peephole", "layer_norm"], 2)))
+def test_every_two_kinds_meet(every: list[Variant], one: str, other: str) -> None:
+    for a, b in itertools.product(KINDS, KINDS):
+        both = [variant.name for variant in every if {f"{one} {a}", f"{other} {b}"} <= settings_of(variant.name)]
+        assert both, (one, a, other, b)
+
+
+def settings_of(name: str) -> set[str]:
+    return set(name.partition(": ")[2].split(", "))
 
 
 def test_no_parameter_is_zero_where_it_is_checked(every: list[Variant]) -> None:
@@ -79,7 +106,7 @@ def test_no_parameter_is_zero_where_it_is_checked(every: list[Variant]) -> None:
 
 
 def test_another_seed_is_another_problem() -> None:
-    first, second = (layer_variant("numpy", seed, **SMALL) for seed in (0, 1))
+    first, second = (layer_variant("numpy", seed, {}, **SMALL) for seed in (0, 1))
     assert not np.array_equal(first.parameters["W_x"], second.parameters["W_x"])
     assert first.loss(first.parameters) != second.loss(second.parameters)
 
@@ -88,14 +115,23 @@ def test_another_seed_is_another_problem() -> None:
 
 
 def test_layer_with_every_parameter_is_right() -> None:
-    variant = layer_variant("numpy", 0, **SMALL, bias="channel", peephole="channel")
+    variant = layer_variant("numpy", 0, {}, **SMALL, bias="channel", peephole="channel")
     report = variant.check()
     assert report.ok, report
     assert [row.name for row in report.rows] == ["W_x", "W_h", "b", "p_i", "p_f", "p_o", "x", "h₀", "c₀"]
 
 
-def test_configured_model_is_right() -> None:
-    report = configured_variant(small_config(), "numpy").check()
+def test_stack_with_inputs_and_states_is_right() -> None:
+    report = stack_variant("numpy", 0, {"recompute": 2}, hidden_channels=(1, 1), kernel_size=1).check()
+    assert report.ok, report
+    names = ["layers.0.W_x", "layers.0.W_h", "layers.0.b", "layers.1.W_x", "layers.1.W_h", "layers.1.b"]
+    states = ["h₀ of layers.0", "c₀ of layers.0", "h₀ of layers.1", "c₀ of layers.1"]
+    assert [row.name for row in report.rows] == [*names, "x", *states]
+
+
+@pytest.mark.parametrize("kind", ["next-frame", "encoder-forecaster"])
+def test_configured_model_is_right(kind: str) -> None:
+    report = configured_variant(small_config(model={"kind": kind}), "numpy").check()
     assert report.ok, report
 
 
@@ -144,7 +180,7 @@ def test_planted_fault_is_found(
     plant: Callable[[pytest.MonkeyPatch], None], wrong: set[str], right: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the layer's gradients two are looked at: to check all takes seconds."""
-    layer = layer_variant("numpy", 0, **SMALL, bias="channel")
+    layer = layer_variant("numpy", 0, {}, **SMALL, bias="channel")
     few: dict[str, Array] = {name: layer.parameters[name] for name in ("W_h", "b")}
     plant(monkeypatch)
     report = check_gradients(
@@ -255,18 +291,51 @@ def test_what_cannot_be_checked_is_one_line(
     assert err.count("\n") == 1
 
 
-def test_configured_model_shows_few_frames_and_feeds_few_back() -> None:
-    config = config_from(
-        {
-            "data": {"size": 4, "context": 9, "horizon": 9},
-            "model": {"hidden_channels": [1], "kernel_size": 3, "patch": 1},
-        }
-    )
-    variant = configured_variant(config, "numpy")
+# A configured model ---------------------------------------------------------------------------------------------------
+
+
+class Watched(NextFrame):
+    """Keeps what it is asked for."""
+
+    asked: ClassVar[list[tuple[Any, dict[str, Any]]]] = []
+
+    def loss_and_gradients(self, frames: Array, *arguments: Any, **given: Any) -> tuple[float, dict[str, Array]]:
+        Watched.asked.append((frames.shape, given))
+        return super().loss_and_gradients(frames, *arguments, **given)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, dict[str, Any]]]:
+    monkeypatch.setitem(from_config.KINDS, "next-frame", Watched)
+    Watched.asked.clear()
+    return Watched.asked
+
+
+def test_configured_model_shows_few_frames_and_feeds_few_back(asked: list[tuple[Any, dict[str, Any]]]) -> None:
+    variant = configured_variant(small_config(data={"context": 9, "horizon": 9}), "numpy")
     assert math.isfinite(variant.loss(variant.parameters))
     assert all(array.dtype == np.float64 for array in variant.parameters.values())
+    ((shape, given),) = asked
+    assert shape == (2, 4, 1, 4, 4)
+    assert given["context"] == 2
+
+
+def test_configured_model_is_given_what_training_gives_it_but_no_truncation(
+    asked: list[tuple[Any, dict[str, Any]]],
+) -> None:
+    """Frames that are drawn, half way through scheduled sampling; masks of dropout; chunks."""
+    training = {"sampling_steps": 10, "recompute": 3, "truncate": 2, "seed": 4, "loss": "mse"}
+    config = small_config(data={"horizon": 9}, model={"dropout": 0.5}, training=training)
+    variant = configured_variant(config, "numpy")
+    variant.loss(variant.parameters)
+    ((_, given),) = asked
+    assert given.keys() == {"loss", "recompute", "draws", "shown"}
+    assert (given["loss"], given["recompute"], given["draws"]) == ("mse", 3, Draws(4, 5, 0))
+    assert given["shown"].shape == (2, 3)
+    plain = configured_variant(small_config(data={"horizon": 9}, training=training), "numpy")
+    assert variant.loss(variant.parameters) != plain.loss(variant.parameters)
 
 
 def test_model_variant_reads_the_frames_fed_back() -> None:
-    shown, fed = (model_variant("numpy", 0, "mse", context) for context in (None, 2))
+    shown, fed = (model_variant("numpy", 0, "next-frame", {"context": context}) for context in (None, 2))
     assert shown.loss(shown.parameters) != fed.loss(fed.parameters)
