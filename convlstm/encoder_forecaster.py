@@ -94,9 +94,9 @@ class EncoderForecaster(FrameModel):
 
             zeros: States = [None] * half
             encoder = Start(cells[:half], drops[:half], [frame(t) for t in range(shown)], zeros)
-            encoded, states = _forward(encoder, every)
+            encoded, states = _forward(encoder, every, keep_last=recompute is None)
             forecaster = Start(cells[half:], drops[half:], [_no_input(frame(0))] * (T - shown), states)
-            forecast, _ = _forward(forecaster, every)
+            forecast, _ = _forward(forecaster, every, keep_last=True)  # the backward needs it first
 
             end, losses = T, []
             dstates: Sequence[StateGradient] = [(None, None)] * half
@@ -138,17 +138,19 @@ class EncoderForecaster(FrameModel):
         return encoded, zs
 
 
-def _forward(start: Start, every: int) -> tuple[list[Chunk | Start], States]:
-    """Run a stack through its steps in chunks; return them and the last states.
+def _forward(start: Start, every: int, *, keep_last: bool) -> tuple[list[Chunk | Start], States]:
+    """Run a stack through its steps in chunks; return the last states, and of each chunk, but perhaps the last, its start.
 
-    Of every chunk but the last, which the backward needs first, only the start is kept where there are several.
+    Returns:
+        kept: chunks and starts, in order of time.
+        states: after the last step.
     """
     cells, drops, xs, states = start
     kept: list[Chunk | Start] = []
     for begin in range(0, len(xs), every):
         part = Start(cells, drops, xs[begin : begin + every], states)
         chunk, states = _chunk(part)
-        kept.append(chunk if begin + every >= len(xs) else part)
+        kept.append(chunk if keep_last and begin + every >= len(xs) else part)
         del chunk  # before the next one is computed
     return kept, states
 

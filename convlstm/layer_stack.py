@@ -10,9 +10,9 @@ Source: Schuster and Paliwal, "Bidirectional recurrent neural networks", IEEE Tr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -150,9 +150,9 @@ class ConvLSTMStack:
                 outputs.append(h[:, turn])
                 after.append(state)
                 caches.append(cache)
-            x = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=2)
+            x = outputs[0] if len(outputs) == 1 else self._on_device(np.concatenate, outputs, 2)
         if self.returns == "last":
-            x = np.concatenate([after[index][0] for index in self._levels()[-1]], axis=1)
+            x = self._on_device(np.concatenate, [after[index][0] for index in self._levels()[-1]], 1)
         return x, tuple(after), StackCache(self._signature(), caches, x.shape)
 
     def backward(
@@ -191,7 +191,7 @@ class ConvLSTMStack:
                 dx, before[index], found = layer.backward(cache.layers[index], own, after[index])
                 dxs.append(dx[:, turn])
                 gradients.update({layer.name + name: g for name, g in found.items()})
-            dh = dxs[0] if len(dxs) == 1 else dxs[0] + dxs[1]  # both directions read the same maps
+            dh = dxs[0] if len(dxs) == 1 else self._on_device(np.add, *dxs)  # both directions read the same maps
         assert dh is not None  # of the first level: there is one
         return (
             dh,
@@ -220,7 +220,11 @@ class ConvLSTMStack:
                 dstates[index] = dh, self.backend.zeros(dh.shape, self.dtype)
             else:
                 self.layers[index].check_state("dstate", given, dh.shape)  # a sum may broadcast
-                dstates[index] = given[0] + dh, given[1]
+                dstates[index] = self._on_device(np.add, given[0], dh), given[1]
+
+    def _on_device(self, function: Callable[..., Array], *arguments: Any) -> Array:
+        """Return what a function of arrays gives, called where the arrays are, as the layers compute."""
+        return self.backend.map_samples(lambda _: function(*arguments), 1, 1)[0]
 
     def _each_state(self, name: str, states: Sequence[State] | None) -> list[State | None]:
         if states is None:

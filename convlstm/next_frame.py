@@ -60,6 +60,16 @@ class Task(NamedTuple):
                 start = t + 1
 
 
+class Sums(NamedTuple):
+    """What a loss and its gradients are summed in, over the steps of some samples."""
+
+    loss: LossName
+    scale: float  # of each element's share
+    values: list[Array]  # of each step, not scaled
+    of_layers: list[dict[str, Array]]  # gradients, added to in place
+    readout: dict[str, Array]
+
+
 class Before(NamedTuple):
     """What a step reads of the one before it."""
 
@@ -135,38 +145,33 @@ class NextFrame(FrameModel):
 
         def work(cells: list[Cell], part: slice) -> tuple[Array, dict[str, Array]]:
             task = Task(cells, self._drops(draws, part, frames), self._reader(frames, part), shown[part])
-            of_layers, readout = self._zero_gradients()
-            before, values = Before([None] * len(cells), None), []
+            sums = Sums(loss, scale, [], *self._zero_gradients())
+            before = Before([None] * len(cells), None)
             for steps in _cut(range(T - 1), window):
-                before, losses = self._window(task, steps, chunk, before, loss, scale, of_layers, readout)
-                values += losses
-            return scale * sum(values[1:], values[0]), self._by_name(of_layers, readout)
+                before = self._window(task, steps, chunk, before, sums)
+            return scale * sum(sums.values[1:], sums.values[0]), self._by_name(sums.of_layers, sums.readout)
 
         return self._summed(frames, work)
 
-    def _window(
-        self, task: Task, steps: range, chunk: int, before: Before, loss: LossName, scale: float,
-        of_layers: list[dict[str, Array]], readout: dict[str, Array],
-    ) -> tuple[Before, list[Array]]:  # fmt: skip
-        """Take some steps forward and backward; add to the gradients; return (the last step, each step's loss)."""
-        losses: list[Array] = []
+    def _window(self, task: Task, steps: range, chunk: int, before: Before, sums: Sums) -> Before:
+        """Take some steps forward and backward; add to the sums; return what the step after them reads."""
         kept: list[tuple[range, Before, list[Segment]]] = []
         for part in _cut(steps, chunk):
             segments, after = self._forward(task, part, before)
-            losses += [
-                self._loss(z, task.frame(t + 1), loss) for s in segments for t, z in zip(s.steps, s.zs, strict=True)
-            ]
+            for segment in segments:
+                predicted = zip(segment.steps, segment.zs, strict=True)
+                sums.values.extend(self._loss(z, task.frame(t + 1), sums.loss) for t, z in predicted)
             last = part.stop == steps.stop  # which the backward needs first
             kept.append((part, before, segments if last else []))
             before = after
-            del segments  # before those of the next chunk are computed
+            del segments, segment  # before those of the next chunk are computed
         back = After([(None, None)] * len(task.cells), None)
         while kept:
             part, start, segments = kept.pop()
             segments = segments or self._forward(task, part, start)[0]
             while segments:  # so that each is freed when its backward is done
-                back = self._backward(task, segments.pop(), back, loss, scale, of_layers, readout, first=steps.start)
-        return before, losses
+                back = self._backward(task, segments.pop(), back, sums, first=steps.start)
+        return before
 
     def _forward(self, task: Task, steps: range, before: Before) -> tuple[list[Segment], Before]:
         """Return the segments of some steps, and what the step after them reads."""
@@ -188,23 +193,21 @@ class NextFrame(FrameModel):
         y = self._frame(z)
         return [y if there is False else np.where(there, task.frame(segment.start), y)]
 
-    def _backward(
-        self, task: Task, segment: Segment, after: After, loss: LossName, scale: float,
-        of_layers: list[dict[str, Array]], readout: dict[str, Array], *, first: int,
-    ) -> After:  # fmt: skip
+    def _backward(self, task: Task, segment: Segment, after: After, sums: Sums, *, first: int) -> After:
         """Return what the step before the segment takes from it, None if it begins at `first`; add to the gradients."""
         to_before = segment.steps.start > first
         targets = [task.frame(t + 1) for t in segment.steps]
-        dzs = [self._loss_gradient(z, y, loss, scale) for z, y in zip(segment.zs, targets, strict=True)]
+        dzs = [self._loss_gradient(z, y, sums.loss, sums.scale) for z, y in zip(segment.zs, targets, strict=True)]
         if after.dfed is not None:
             dzs[-1] = dzs[-1] + self._frame_gradient(after.dfed, segment.zs[-1])
         backwards = zip(reversed(segment.hs), reversed(dzs), strict=True)  # so that sums do not depend on the segments
-        dhs = [self._readout_gradient(h, dz, readout) for h, dz in backwards][::-1]
+        dhs = [self._readout_gradient(h, dz, sums.readout) for h, dz in backwards][::-1]
         there = at_step(task.shown[:, segment.steps.start], self.backend)
         outside: list[Sequence[Array | None] | None] = [*[None] * (len(task.cells) - 1), dhs]
         dxs, dstates = stack_backward(
-            segment.layers, outside, after.dstates, of_layers, to_x=to_before and there is not True, to_state=to_before
-        )
+            segment.layers, outside, after.dstates, sums.of_layers,
+            to_x=to_before and there is not True, to_state=to_before,
+        )  # fmt: skip
         dfed = dxs[0]
         if dfed is not None and there is not False:  # where the true frame was read
             dfed = np.where(there, 0, dfed)
