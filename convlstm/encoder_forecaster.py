@@ -139,10 +139,10 @@ class EncoderForecaster(FrameModel):
 
 
 def _forward(start: Start, every: int, *, keep_last: bool) -> tuple[list[Chunk | Start], States]:
-    """Run a stack through its steps in chunks; return the last states, and of each chunk, but perhaps the last, its start.
+    """Run a stack through its steps in chunks.
 
     Returns:
-        kept: chunks and starts, in order of time.
+        kept: of each chunk its start, of the last one perhaps all; in order of time.
         states: after the last step.
     """
     cells, drops, xs, states = start
