@@ -58,6 +58,20 @@ def as_count(name: str, value: object) -> int:
     return int(value)
 
 
+def as_counts(name: str, values: object) -> tuple[int, ...]:
+    """Return `values`, a list or tuple of integers ≥ 1 that is not empty; anything else is a ValueError."""
+    if not isinstance(values, (list, tuple)) or not values:
+        raise ValueError(f"{name} must be a list, one number for each layer; got {values!r}")
+    return tuple(as_count(name, value) for value in values)
+
+
+def as_bool(name: str, value: object) -> bool:
+    """Return `value`, True or False; anything else is a ValueError that calls it `name`."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} must be True or False; got {value!r}")
+    return bool(value)
+
+
 def _is_whole(value: object) -> TypeGuard[int]:
     """Say whether a value is an integer, NumPy's too, and no bool."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

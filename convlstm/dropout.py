@@ -39,6 +39,15 @@ class Drop(NamedTuple):
 NOTHING = Drop()
 
 
+def check_draws(draws: Draws) -> None:
+    """Check that draws are an address in the random space; else raise a TypeError or a ValueError."""
+    if not isinstance(draws, Draws):
+        raise TypeError(f"draws must be convlstm.Draws(seed, step, first); got {draws!r}")
+    for name, word in zip(("seed", "step", "first"), draws, strict=True):
+        if isinstance(word, bool) or not isinstance(word, (int, np.integer)) or not 0 <= word < 2**63:
+            raise ValueError(f"{name} of draws must be an integer ≥ 0; got {word!r}")
+
+
 def draw_mask(
     backend: Backend, draws: Draws, part: slice, p: float, purpose: str, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> Array:  # fmt: skip

@@ -28,13 +28,12 @@ from convlstm.frame_model import Built, FrameModel
 from convlstm.layer import ConvLSTM
 from convlstm.losses import LossName
 from convlstm.recurrence import Carried, StateGradient, Unrolled
-from convlstm.stack import stack_backward, stack_forward
+from convlstm.stack import Maps, stack_backward, stack_forward
 
 States = Sequence[Carried | None]
-Maps = Sequence[Array]
 
 
-class Start(NamedTuple):
+class Given(NamedTuple):
     """What one of the two stacks is given for some time steps."""
 
     cells: list[Cell]
@@ -46,7 +45,7 @@ class Start(NamedTuple):
 class Chunk(NamedTuple):
     """Some time steps of a stack as the backward needs them."""
 
-    start: Start
+    given: Given
     hs: list[Maps]  # of each layer
     layers: list[Unrolled]
 
@@ -93,16 +92,16 @@ class EncoderForecaster(FrameModel):
             of_layers, readout = self._zero_gradients()
 
             zeros: States = [None] * half
-            encoder = Start(cells[:half], drops[:half], [frame(t) for t in range(shown)], zeros)
+            encoder = Given(cells[:half], drops[:half], [frame(t) for t in range(shown)], zeros)
             encoded, states = _forward(encoder, every, keep_last=recompute is None)
-            forecaster = Start(cells[half:], drops[half:], [_no_input(frame(0))] * (T - shown), states)
+            forecaster = Given(cells[half:], drops[half:], [_no_input(frame(0))] * (T - shown), states)
             forecast, _ = _forward(forecaster, every, keep_last=True)  # the backward needs it first
 
             end, losses = T, []
             dstates: Sequence[StateGradient] = [(None, None)] * half
             while forecast:
                 chunk = _whole(forecast.pop())
-                begin = end - len(chunk.start.xs)
+                begin = end - len(chunk.given.xs)
                 dhs = []
                 for t in reversed(range(begin, end)):  # so that sums do not depend on the chunks
                     h = _concatenated([hs[t - begin] for hs in chunk.hs])
@@ -138,31 +137,31 @@ class EncoderForecaster(FrameModel):
         return encoded, zs
 
 
-def _forward(start: Start, every: int, *, keep_last: bool) -> tuple[list[Chunk | Start], States]:
+def _forward(given: Given, every: int, *, keep_last: bool) -> tuple[list[Chunk | Given], States]:
     """Run a stack through its steps in chunks.
 
     Returns:
-        kept: of each chunk its start, of the last one perhaps all; in order of time.
+        kept: of each chunk what it was given, of the last one perhaps all; in order of time.
         states: after the last step.
     """
-    cells, drops, xs, states = start
-    kept: list[Chunk | Start] = []
+    cells, drops, xs, states = given
+    kept: list[Chunk | Given] = []
     for begin in range(0, len(xs), every):
-        part = Start(cells, drops, xs[begin : begin + every], states)
+        part = Given(cells, drops, xs[begin : begin + every], states)
         chunk, states = _chunk(part)
         kept.append(chunk if keep_last and begin + every >= len(xs) else part)
         del chunk  # before the next one is computed
     return kept, states
 
 
-def _whole(kept: Chunk | Start) -> Chunk:
-    """Return a chunk, computed again where only its start was kept: the same bits."""
+def _whole(kept: Chunk | Given) -> Chunk:
+    """Return a chunk, computed again where only what it was given was kept: the same bits."""
     return kept if isinstance(kept, Chunk) else _chunk(kept)[0]
 
 
-def _chunk(start: Start) -> tuple[Chunk, States]:
-    hs, after, layers = stack_forward(start.cells, start.xs, start.states, start.drops)
-    return Chunk(start, hs, layers), after
+def _chunk(given: Given) -> tuple[Chunk, States]:
+    hs, after, layers = stack_forward(given.cells, given.xs, given.states, given.drops)
+    return Chunk(given, hs, layers), after
 
 
 def _no_input(frame: Array) -> Array:

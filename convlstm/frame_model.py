@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from convlstm.backends import Array
 from convlstm.backends.contract import check_array
-from convlstm.backends.geometry import POINTWISE, Pair, as_count
+from convlstm.backends.geometry import POINTWISE, Pair, as_bool, as_count, as_counts
 from convlstm.cell import Cell, sum_to
 from convlstm.dropout import Draws, Drop
 from convlstm.layer import ConvLSTM, give_parameters
@@ -76,14 +76,13 @@ class FrameModel(ABC):
         Raises:
             ValueError, BackendUnavailable: as `ConvLSTM`; no layers; an unknown output.
         """
-        if not isinstance(hidden_channels, (list, tuple)) or not hidden_channels:
-            raise ValueError(f"hidden_channels must be a list, one number for each layer; got {hidden_channels!r}")
+        hidden_channels = as_counts("hidden_channels", hidden_channels)
         if output not in ("linear", "sigmoid"):
             raise ValueError(f'output must be "linear" or "sigmoid"; got {output!r}')
         self.channels = as_count("channels", channels)
         self.patch = as_count("patch", patch)
         self.output = output
-        folded = channels * patch * patch
+        folded = self.channels * self.patch**2
 
         def layer(below: int | None, C: int, name: str) -> ConvLSTM:
             return ConvLSTM(
@@ -100,7 +99,7 @@ class FrameModel(ABC):
         self._readout_shapes: dict[str, tuple[int, ...]] = {"readout.W": (folded, read, 1, 1)}
         W = uniform(self._readout_shapes["readout.W"], 1 / read**0.5, self.dtype, seed, "readout.W")
         self.parameters["readout.W"] = self.backend.asarray(W)
-        if readout_bias:
+        if as_bool("readout_bias", readout_bias):
             self._readout_shapes["readout.b"] = (folded,)
             self.parameters["readout.b"] = self.backend.zeros((folded,), self.dtype)
 
@@ -118,6 +117,8 @@ class FrameModel(ABC):
         """
         if "readout.b" not in self._readout_shapes:
             raise ValueError("a read-out without bias cannot start from the mean; make it with readout_bias=True")
+        if not isinstance(mean, (int, float, np.number)) or not math.isfinite(mean):
+            raise ValueError(f"mean must be a finite number; got {mean!r}")
         if self.output == "sigmoid":
             if not 0 < mean < 1:
                 raise ValueError(f"mean must lie between 0 and 1 for a sigmoid output; got {mean}")
@@ -215,6 +216,9 @@ class FrameModel(ABC):
             raise ValueError(f"context must lie in 1 … T-1 = {T - 1}; got {context}")
         if not isinstance(loss, str) or loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}")
+        if loss == "bce" and not 0 <= float(frames.min()) <= float(frames.max()) <= 1:
+            lowest, highest = float(frames.min()), float(frames.max())
+            raise ValueError(f"loss 'bce' needs frames within 0 … 1; they lie within {lowest:g} … {highest:g}")
         return shown
 
     def _summed(
@@ -234,7 +238,8 @@ class FrameModel(ABC):
 
     def _reader(self, frames: Array, part: slice) -> Callable[[int], Array]:
         """Return what gives frame t of some samples, folded: (n, D, H/P, W/P)."""
-        return lambda t: fold(frames[part, t : t + 1], self.patch)[:, 0]
+        # In one order of memory, whatever the caller's: a sum's bits may depend on it.
+        return lambda t: self.backend.channels_last(fold(frames[part, t : t + 1], self.patch)[:, 0])
 
     def _drops(self, draws: Draws | None, part: slice, frames: Array) -> list[Drop]:
         """Return each layer's dropout masks for some samples."""
@@ -301,7 +306,7 @@ class FrameModel(ABC):
             given = len(states) if isinstance(states, (tuple, list)) else type(states).__name__
             raise ValueError(f"states must be a tuple of {len(shapes)} pairs (h, c), one for each layer; got {given}")
         for layer, state, shape in zip(self.layers, states, shapes, strict=False):
-            layer.check_state(f"states, {layer.name.rstrip('.')},", state, shape)
+            layer.check_state("state", state, shape)
 
     def _column_elements(self, cells: list[Cell], H: int, W: int) -> int:
         """Return the elements of the largest column array that one sample needs."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from convlstm.backends import Array, get_backend
 from convlstm.backends.contract import Peepholes, check_array
 from convlstm.backends.geometry import POINTWISE, Padding, Pair, as_count, as_pair, check_padding, resolve_geometry
 from convlstm.cell import Cell
-from convlstm.dropout import NOTHING, Draws, Drop, draw_mask
+from convlstm.dropout import NOTHING, Draws, Drop, check_draws, draw_mask
 from convlstm.masks import check_mask, steps_of
 from convlstm.parameters import KINDS, Kind, SampleSum, initial_layer, layer_shapes
 from convlstm.recurrence import (
@@ -33,7 +32,7 @@ from convlstm.recurrence import (
 class LayerCache:
     """What `ConvLSTM.forward` keeps for `ConvLSTM.backward`: for each range of samples its unrolled steps."""
 
-    made_by: tuple[object, ...]  # what the layer's parameters look like, so that no other layer takes it for its own
+    layer: ConvLSTM  # that made it, so that no other takes it for its own
     x_shape: tuple[int, ...]  # (N, T, Cin, Hx, Wx)
     h_shape: tuple[int, ...]  # (N, T, C, H, W)
     parts: list[tuple[slice, list[Unrolled | Start]]]  # Start where the steps are to be computed again
@@ -93,6 +92,8 @@ class ConvLSTM:
             ValueError: a size, kind, dtype or seed that is none of the above.
             BackendUnavailable: see `get_backend`.
         """
+        if not isinstance(name, str):
+            raise ValueError(f"name must be a text; got {name!r}")
         self.name = name
         self.in_channels = 0 if in_channels is None else as_count("in_channels", in_channels)
         self.hidden_channels = as_count("hidden_channels", hidden_channels)
@@ -110,10 +111,10 @@ class ConvLSTM:
         self.layer_norm = _kind("layer_norm", layer_norm)
         self.dropout = _probability("dropout", dropout)
         self.recurrent_dropout = _probability("recurrent_dropout", recurrent_dropout)
-        first_bias = 1.0 if forget_bias is None else _finite("forget_bias", forget_bias)
-        self._constant_forget_bias = 0.0 if self.bias or forget_bias is None else first_bias
         self.spatial_shape = None if spatial_shape is None else as_pair("spatial_shape", spatial_shape)
         self.dtype = _float("dtype", dtype)
+        first_bias = 1.0 if forget_bias is None else _finite("forget_bias", forget_bias, self.dtype)
+        self._constant_forget_bias = 0.0 if self.bias or forget_bias is None else first_bias
         self.backend = get_backend(backend)
         self._shapes = layer_shapes(
             self.in_channels, self.hidden_channels, self.kernel_size, self.recurrent_kernel_size,
@@ -177,7 +178,7 @@ class ConvLSTM:
             return part, kept
 
         parts = self.backend.map_samples(run, N, self.column_elements(cell, Hx, Wx))
-        return h, (h_last, c_last), LayerCache(self._signature(), x.shape, h.shape, parts)
+        return h, (h_last, c_last), LayerCache(self, x.shape, h.shape, parts)
 
     def backward(
         self, cache: LayerCache, dh: Array | None, dstate: State | None = None
@@ -197,7 +198,7 @@ class ConvLSTM:
         Raises:
             TypeError, ValueError: as `forward`.
         """
-        if not isinstance(cache, LayerCache) or cache.made_by != self._signature():
+        if not isinstance(cache, LayerCache) or cache.layer is not self:
             given = "another layer's" if isinstance(cache, LayerCache) else f"an object of type {type(cache).__name__}"
             raise TypeError(f"cache must be what this layer's forward returned; got {given}")
         if dh is not None:
@@ -236,8 +237,7 @@ class ConvLSTM:
         """Return the dropout masks of some samples, whose maps are x_shape (Cin, Hx, Wx) and h_shape (C, H, W)."""
         if draws is None:
             return NOTHING
-        if not isinstance(draws, Draws):
-            raise TypeError(f"draws must be convlstm.Draws(seed, step, first); got {draws!r}")
+        check_draws(draws)
         masks: list[Array | None] = []
         for role, p, shape in (("x", self.dropout, x_shape), ("h", self.recurrent_dropout, h_shape)):
             wanted = p > 0 and 0 not in shape  # a layer without input has nothing to drop
@@ -294,15 +294,14 @@ class ConvLSTM:
         b[C : 2 * C] = self._constant_forget_bias
         return self.backend.asarray(b)
 
-    def _signature(self) -> tuple[object, ...]:
-        return self.backend.name, self.dtype, tuple(self._shapes.items())
-
     def _in_order(self, parameter: Array) -> Array:
         """Return a parameter in the one order of memory that it is used in: a sum's bits may depend on it."""
         per_pixel = parameter.ndim == 3
         return self.backend.channels_last(parameter) if per_pixel else self.backend.contiguous(parameter)
 
     def _check_parameters(self) -> None:
+        if not isinstance(self.parameters, Mapping):
+            raise TypeError(f"parameters must be a dict of arrays; got {type(self.parameters).__name__}")
         if self.parameters.keys() != self._shapes.keys():
             odd = ", ".join(sorted(self.parameters.keys() ^ self._shapes.keys()))
             raise KeyError(f"parameters must be {', '.join(self._shapes)}; missing or unknown: {odd}")
@@ -311,6 +310,7 @@ class ConvLSTM:
 
     def check_state(self, name: str, state: State, shape: tuple[int, ...]) -> None:
         """Check that a state, or a gradient to one, is a pair of arrays of this shape; raise as `forward`."""
+        name = f"{name} of {self.name.rstrip('.')}" if self.name else name
         if not isinstance(state, (tuple, list)) or len(state) != 2:
             raise TypeError(f"{name} must be a pair of arrays (h, c); got {type(state).__name__}")
         for part, array in zip(("h", "c"), state, strict=True):
@@ -345,9 +345,10 @@ def _probability(name: str, value: float) -> float:
     return float(value)
 
 
-def _finite(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number; got {value!r}")
+def _finite(name: str, value: float, dtype: np.dtype[Any]) -> float:
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not number or not abs(value) <= float(np.finfo(dtype).max):
+        raise ValueError(f"{name} must be a finite number of {dtype}; got {value!r}")
     return float(value)
 
 

@@ -19,21 +19,21 @@ import numpy.typing as npt
 
 from convlstm.backends import Array
 from convlstm.backends.contract import check_array
-from convlstm.backends.geometry import Padding, Pair
+from convlstm.backends.geometry import Padding, Pair, as_bool, as_counts
 from convlstm.dropout import Draws
 from convlstm.layer import ConvLSTM, LayerCache, give_parameters
 from convlstm.masks import Mask, check_mask
 from convlstm.parameters import Kind
 from convlstm.recurrence import State
 
-T = TypeVar("T")
+Setting = TypeVar("Setting")
 
 
 @dataclass(frozen=True)
 class StackCache:
     """What `ConvLSTMStack.forward` keeps for `ConvLSTMStack.backward`."""
 
-    made_by: tuple[object, ...]  # what the stack is but for its layers, so that no other stack takes it for its own
+    stack: ConvLSTMStack  # that made it, so that no other takes it for its own
     layers: list[LayerCache]
     output_shape: tuple[int, ...]
 
@@ -85,11 +85,10 @@ class ConvLSTMStack:
         Raises:
             ValueError, BackendUnavailable: as `ConvLSTM`; no layers; an unknown `returns`; a list of another length.
         """
-        if not isinstance(hidden_channels, (list, tuple)) or not hidden_channels:
-            raise ValueError(f"hidden_channels must be a list, one number for each layer; got {hidden_channels!r}")
+        hidden_channels = as_counts("hidden_channels", hidden_channels)
         if returns not in ("every", "last"):
             raise ValueError(f'returns must be "every" or "last"; got {returns!r}')
-        self.returns, self.bidirectional = returns, bidirectional
+        self.returns, self.bidirectional = returns, as_bool("bidirectional", bidirectional)
         directions, L = ("forward.", "reverse.") if bidirectional else ("",), len(hidden_channels)
         kernels: list[int | Pair] = _each("kernel_size", kernel_size, L)
         recurrent: list[int | Pair | None] = _each("recurrent_kernel_size", recurrent_kernel_size, L)
@@ -153,7 +152,7 @@ class ConvLSTMStack:
             x = outputs[0] if len(outputs) == 1 else self._on_device(np.concatenate, outputs, 2)
         if self.returns == "last":
             x = self._on_device(np.concatenate, [after[index][0] for index in self._levels()[-1]], 1)
-        return x, tuple(after), StackCache(self._signature(), caches, x.shape)
+        return x, tuple(after), StackCache(self, caches, x.shape)
 
     def backward(
         self, cache: StackCache, doutput: Array | None, dstates: Sequence[State] | None = None
@@ -173,7 +172,7 @@ class ConvLSTMStack:
         Raises:
             TypeError, ValueError: as `ConvLSTM.backward`.
         """
-        if not isinstance(cache, StackCache) or cache.made_by != self._signature():
+        if not isinstance(cache, StackCache) or cache.stack is not self:
             given = "another stack's" if isinstance(cache, StackCache) else f"an object of type {type(cache).__name__}"
             raise TypeError(f"cache must be what this stack's forward returned; got {given}")
         if doutput is not None:
@@ -182,7 +181,8 @@ class ConvLSTMStack:
         if self.returns == "last" and doutput is not None:
             self._add_to_last(after, doutput)
             doutput = None
-        dh, before, gradients = doutput, list(after), {}
+        dh, before = doutput, dict[int, State]()
+        gradients: dict[str, Array] = {}
         for level in reversed(self._levels()):
             dxs = []
             for position, index in enumerate(level):
@@ -191,16 +191,8 @@ class ConvLSTMStack:
                 dx, before[index], found = layer.backward(cache.layers[index], own, after[index])
                 dxs.append(dx[:, turn])
                 gradients.update({layer.name + name: g for name, g in found.items()})
-            dh = dxs[0] if len(dxs) == 1 else self._on_device(np.add, *dxs)  # both directions read the same maps
-        assert dh is not None  # of the first level: there is one
-        return (
-            dh,
-            tuple(state for state in before if state is not None),
-            {name: gradients[name] for name in self.parameters},
-        )
-
-    def _signature(self) -> tuple[object, ...]:
-        return self.returns, self.bidirectional, len(self.layers)
+            dx = dh = dxs[0] if len(dxs) == 1 else self._on_device(np.add, *dxs)  # both directions read the same maps
+        return dx, tuple(before[k] for k in sorted(before)), {name: gradients[name] for name in self.parameters}
 
     def _levels(self) -> list[list[int]]:
         """Return the indices of the layers that read the same maps, first to last."""
@@ -243,7 +235,7 @@ def _share(maps: Array, position: int, C: int, axis: int) -> Array:
     return maps[:, :, channels] if axis == 2 else maps[:, channels]
 
 
-def _each(name: str, value: T | list[T], layers: int) -> list[T]:
+def _each(name: str, value: Setting | list[Setting], layers: int) -> list[Setting]:
     """Return a setting of each layer: those of a list, or the same for all."""
     if not isinstance(value, list):
         return [value] * layers

@@ -18,9 +18,13 @@ def mask_of_lengths(lengths: npt.ArrayLike, T: int) -> Mask:
     Raises:
         ValueError: a length does not lie in 0 … T, or is no integer; T is not an integer ≥ 1.
     """
-    T, given = as_count("T", T), np.asarray(lengths)
+    T = as_count("T", T)
+    try:
+        given = np.asarray(lengths)
+    except ValueError:  # lists within the list
+        given = np.zeros((0, 0))
     if given.ndim != 1 or given.dtype.kind not in "iu" or not ((given >= 0) & (given <= T)).all():
-        raise ValueError(f"lengths must be integers in 0 … T = {T}, one for each sample; got {given.tolist()}")
+        raise ValueError(f"lengths must be integers in 0 … T = {T}, one for each sample; got {lengths!r}")
     return np.arange(T) < given[:, None]
 
 
@@ -33,8 +37,8 @@ def check_mask(mask: Mask | None, shape: tuple[int, int], name: str = "mask") ->
     """
     if mask is None:
         return
-    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
-        got = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
+    if not isinstance(mask, np.ndarray) or isinstance(mask, np.ma.MaskedArray) or mask.dtype != np.bool_:
+        got = mask.dtype if type(mask) is np.ndarray else type(mask).__name__
         raise TypeError(f"{name} must be a NumPy array of bool; got {got}")
     if mask.shape != shape:
         raise ValueError(f"{name} must have shape {shape}; got {mask.shape}")

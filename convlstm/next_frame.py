@@ -242,8 +242,16 @@ def sampled_frames(
         context: frames that are always shown.
         probability: 0 … 1.
         draw: from a sample's index in the batch to T-1 numbers uniform in [0, 1).
+
+    Raises:
+        ValueError: an argument is not as above.
     """
+    if not 0 <= probability <= 1:
+        raise ValueError(f"probability must lie in 0 … 1; got {probability!r}")
+    if as_count("context", context) > T - 1:
+        raise ValueError(f"context must lie in 1 … T-1 = {T - 1}; got {context}")
     shown: npt.NDArray[np.bool_] = np.stack([draw(n) < probability for n in range(N)])
+    check_mask(shown, (N, T - 1), "what is drawn")
     shown[:, :context] = True
     return shown
 

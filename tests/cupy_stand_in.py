@@ -130,6 +130,9 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
     def max(self) -> ndarray:
         return _new(_read(self).max())
 
+    def min(self) -> ndarray:
+        return _new(_read(self).min())
+
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: object, out: tuple[ndarray, ...] = ()) -> Any:
         if method != "__call__":
             return NotImplemented

@@ -297,13 +297,13 @@ def test_no_bias_cannot_start_from_the_mean(kind: type[FrameModel]) -> None:
         (lambda m, x, s: m.predict(x.tolist(), 1), TypeError, "frames must be an array of backend numpy"),
         (lambda m, x, s: m.forecast(x, 1, s[:1]), ValueError, r"states must be a tuple of 2 pairs .*; got 1"),
         (lambda m, x, s: m.forecast(x, 1, "hc"), ValueError, r"states must be a tuple of 2 pairs .*; got str"),
-        (lambda m, x, s: m.forecast(x, 1, (s[0], s[1][0])), TypeError, r"states, \w+\.1, must be a pair of arrays"),
-        (lambda m, x, s: m.forecast(x, 1, s[::-1]), ValueError, r"states, \w+\.0, h must have shape \(2, 2, 2, 2\)"),
-        (lambda m, x, s: m.forecast(x[:1], 1, s), ValueError, r"states, \w+\.0, h must have shape \(1, 2, 2, 2\)"),
+        (lambda m, x, s: m.forecast(x, 1, (s[0], s[1][0])), TypeError, r"state of \w+\.1 must be a pair of arrays"),
+        (lambda m, x, s: m.forecast(x, 1, s[::-1]), ValueError, r"state of \w+\.0 h must have shape \(2, 2, 2, 2\)"),
+        (lambda m, x, s: m.forecast(x[:1], 1, s), ValueError, r"state of \w+\.0 h must have shape \(1, 2, 2, 2\)"),
         (
             lambda m, x, s: m.forecast(x, 1, (s[0], (s[1][0], s[1][1].astype("float32")))),
             TypeError,
-            r"states, \w+\.1, c must have dtype float64; got float32",
+            r"state of \w+\.1 c must have dtype float64; got float32",
         ),
         (lambda m, x, s: m.loss_and_gradients(x[:, :1]), ValueError, "at least 2 time steps, the last to predict"),
         (lambda m, x, s: m.loss_and_gradients(x, 0), ValueError, "context must be an integer ≥ 1; got 0"),
@@ -358,3 +358,31 @@ def test_wrong_parameters_are_named(
     model.parameters = {**model.parameters, **change}
     with pytest.raises(error, match=said):
         model.predict(make_frames(), 1)
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae"])
+@pytest.mark.parametrize("kind", [NextFrame, EncoderForecaster])
+def test_bits_do_not_depend_on_the_frames_order_in_memory(kind: Any, loss: Any) -> None:
+    """As an image reader gives frames: channels last in memory."""
+    frames = np.random.default_rng(0).random((2, 4, 3, 8, 8), dtype=np.float32)
+    turned = np.moveaxis(np.ascontiguousarray(np.moveaxis(frames, 2, -1)), -1, 2)
+    model = kind(3, (6,), backend="numpy")
+    one, other = (bits(model, given, context=2, loss=loss) for given in (frames, turned))
+    assert one == other
+
+
+@pytest.mark.parametrize("kind", [NextFrame, EncoderForecaster])
+def test_small_integers_of_numpy_are_numbers_like_others(kind: Any) -> None:
+    small = kind(np.uint8(16), (np.uint8(200), np.uint8(100)), kernel_size=1, patch=np.uint8(4), backend="numpy")
+    plain = kind(16, (200, 100), kernel_size=1, patch=4, backend="numpy")
+    assert {name: w.shape for name, w in small.parameters.items()} == {
+        name: w.shape for name, w in plain.parameters.items()
+    }
+
+
+@pytest.mark.parametrize("kind", [NextFrame, EncoderForecaster])
+def test_cross_entropy_is_of_frames_between_0_and_1(kind: Any) -> None:
+    model, frames = kind(1, (2,), output="sigmoid", backend="numpy"), np.full((1, 3, 1, 4, 4), 255, np.float32)
+    with pytest.raises(ValueError, match="loss 'bce' needs frames within 0 … 1; they lie within 255 … 255"):
+        model.loss_and_gradients(frames, loss="bce")
+    assert model.loss_and_gradients(frames, loss="mse")[0] > 0

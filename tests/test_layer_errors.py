@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convlstm import ConvLSTM, Draws
 from tests.layer_problems import small_layer
 
 X = np.zeros((2, 3, 1, 5, 5), "float32")
@@ -31,9 +32,9 @@ STATE = np.zeros((2, 2, 5, 5), "float32")
         ({"stride": 0}, "stride must be"),
         ({"dtype": None}, 'dtype must be "float32" or "float64"; got None'),
         ({"bias": np.zeros(8)}, "bias must be None"),
-        ({"forget_bias": float("nan")}, "forget_bias must be a finite number; got nan"),
-        ({"forget_bias": "1"}, "forget_bias must be a finite number; got '1'"),
-        ({"forget_bias": True, "bias": None}, "forget_bias must be a finite number; got True"),
+        ({"forget_bias": float("nan")}, "forget_bias must be a finite number of float32; got nan"),
+        ({"forget_bias": "1"}, "forget_bias must be a finite number of float32; got '1'"),
+        ({"forget_bias": True, "bias": None}, "forget_bias must be a finite number of float32; got True"),
         ({"in_channels": None, "stride": 2}, "a layer without input has no convolution over x: leave out stride"),
         ({"in_channels": None, "padding": "valid"}, "a layer without input has no convolution over x"),
         ({"in_channels": None, "dilation": 2}, "a layer without input has no convolution over x"),
@@ -131,3 +132,47 @@ def test_swapped_arguments_of_backward_are_named() -> None:
 def test_draws_are_draws(draws: Any) -> None:
     with pytest.raises(TypeError, match=r"^draws must be convlstm\.Draws\(seed, step, first\); got "):
         small_layer(dropout=0.5).forward(X, draws=draws)
+
+
+def test_a_cache_of_a_layer_of_the_same_shapes_is_another_layers() -> None:
+    one, other = (ConvLSTM(1, 2, backend="numpy", seed=seed) for seed in (0, 1))
+    h, _, cache = one.forward(np.zeros((1, 2, 1, 4, 4), np.float32))
+    with pytest.raises(TypeError, match="cache must be what this layer's forward returned; got another layer's"):
+        other.backward(cache, h)
+
+
+@pytest.mark.parametrize(
+    ("draws", "error", "said"),
+    [
+        (3, TypeError, r"draws must be convlstm.Draws\(seed, step, first\); got 3"),
+        (Draws("a"), ValueError, "seed of draws must be an integer ≥ 0; got 'a'"),  # type: ignore[arg-type]
+        (Draws(0, -1), ValueError, "step of draws must be an integer ≥ 0; got -1"),
+        (Draws(0, 0, 1.5), ValueError, "first of draws must be an integer ≥ 0; got 1.5"),  # type: ignore[arg-type]
+    ],
+)
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_wrong_draws_are_named_whether_or_not_something_is_dropped(
+    draws: Any, error: type[Exception], said: str, dropout: float
+) -> None:
+    layer = ConvLSTM(1, 2, dropout=dropout, backend="numpy")
+    with pytest.raises(error, match=said):
+        layer.forward(np.zeros((1, 2, 1, 4, 4), np.float32), draws=draws)
+
+
+def test_parameters_are_a_dictionary() -> None:
+    layer = ConvLSTM(1, 2, backend="numpy")
+    layer.parameters = None  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="parameters must be a dict of arrays; got NoneType"):
+        layer.forward(np.zeros((1, 2, 1, 4, 4), np.float32))
+
+
+@pytest.mark.parametrize("name", [None, 3])
+def test_a_name_is_a_text(name: Any) -> None:
+    with pytest.raises(ValueError, match=f"name must be a text; got {name}"):
+        ConvLSTM(1, 2, backend="numpy", name=name)
+
+
+def test_a_bias_that_float32_cannot_hold_is_not_finite() -> None:
+    assert ConvLSTM(1, 2, forget_bias=1e39, dtype="float64", backend="numpy").parameters["b"].max() == 1e39
+    with pytest.raises(ValueError, match=r"forget_bias must be a finite number of float32; got 1e\+39"):
+        ConvLSTM(1, 2, forget_bias=1e39, backend="numpy")

@@ -337,8 +337,8 @@ def stack(in_channels: int = 2, hidden: tuple[int, ...] = (3, 3), **options: Any
         (X.tolist(), None, TypeError, "x must be an array of backend numpy; got builtins.list"),
         (X, [PAIR], ValueError, r"states must be a tuple of 2 pairs \(h, c\), one for each layer; got 1"),
         (X, PAIR[0], ValueError, r"states must be a tuple of 2 pairs \(h, c\), one for each layer; got ndarray"),
-        (X, PAIR, TypeError, r"state must be a pair of arrays \(h, c\)"),
-        (X, [PAIR, (PAIR[0][:1], PAIR[1])], ValueError, r"state h must have shape \(2, 3, 4, 5\)"),
+        (X, PAIR, TypeError, r"state of layers\.0 must be a pair of arrays \(h, c\)"),
+        (X, [PAIR, (PAIR[0][:1], PAIR[1])], ValueError, r"state of layers\.1 h must have shape \(2, 3, 4, 5\)"),
     ],
 )
 def test_wrong_operands_are_named(x: Any, states: Any, error: type[Exception], said: str) -> None:
@@ -358,10 +358,22 @@ def test_wrong_masks_are_named() -> None:
     ("dstates", "error", "said"),
     [
         ([PAIR], ValueError, r"dstates must be a tuple of 2 pairs \(h, c\), one for each layer; got 1"),
-        ([PAIR, PAIR[0]], TypeError, r"dstate must be a pair of arrays \(h, c\); got ndarray"),
-        ([PAIR, (PAIR[0][:1], PAIR[1])], ValueError, r"dstate h must have shape \(2, 3, 4, 5\); got \(1, 3, 4, 5\)"),
-        ([PAIR, (PAIR[0].astype("float64"), PAIR[1])], TypeError, "dstate h must have dtype float32; got float64"),
-        ([(PAIR[0], PAIR[1][:1]), PAIR], ValueError, r"dstate c must have shape \(2, 3, 4, 5\); got \(1, 3, 4, 5\)"),
+        ([PAIR, PAIR[0]], TypeError, r"dstate of layers\.1 must be a pair of arrays \(h, c\); got ndarray"),
+        (
+            [PAIR, (PAIR[0][:1], PAIR[1])],
+            ValueError,
+            r"dstate of layers\.1 h must have shape \(2, 3, 4, 5\)",
+        ),
+        (
+            [PAIR, (PAIR[0].astype("float64"), PAIR[1])],
+            TypeError,
+            r"dstate of layers\.1 h must have dtype float32",
+        ),
+        (
+            [(PAIR[0], PAIR[1][:1]), PAIR],
+            ValueError,
+            r"dstate of layers\.0 c must have shape \(2, 3, 4, 5\)",
+        ),
     ],
 )
 def test_wrong_gradients_to_states_are_named(returns: Any, dstates: Any, error: type[Exception], said: str) -> None:
@@ -424,3 +436,28 @@ def test_assigned_parameters_are_used() -> None:
     before, _, _ = made.forward(x)
     made.parameters["layers.1.W_x"] = 2 * made.parameters["layers.1.W_x"]
     assert not np.array_equal(made.forward(x)[0], before)
+
+
+def test_a_cache_of_a_stack_of_the_same_shapes_is_another_stacks() -> None:
+    one, other = (ConvLSTMStack(1, [2, 3], backend="numpy", seed=seed) for seed in (0, 1))
+    output, _, cache = one.forward(np.zeros((1, 2, 1, 4, 4), np.float32))
+    with pytest.raises(TypeError, match="cache must be what this stack's forward returned; got another stack's"):
+        other.backward(cache, output)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"hidden_channels": [8, None]}, "hidden_channels must be an integer ≥ 1; got None"),
+        ({"hidden_channels": [8, {}]}, "hidden_channels must be an integer ≥ 1; got {}"),
+        ({"bidirectional": "no"}, "bidirectional must be True or False; got 'no'"),
+    ],
+)
+def test_wrong_settings_of_a_stack_are_named(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        ConvLSTMStack(1, **{"hidden_channels": [2], "backend": "numpy", **settings})
+
+
+def test_small_integers_of_numpy_do_not_overflow() -> None:
+    stack = ConvLSTMStack(1, (np.uint8(200), 2), kernel_size=1, bidirectional=True, backend="numpy")  # type: ignore[arg-type]
+    assert stack.parameters["layers.1.forward.W_x"].shape == (8, 400, 1, 1)

@@ -294,3 +294,13 @@ def test_a_step_is_there_in_all_in_none_or_in_some() -> None:
     assert steps_of(mask, slice(1, 2), BACKEND) == [True, False, False]
     assert steps_of(None, slice(0, 2), BACKEND) is None
     assert at_step(mask[:, 0], BACKEND) is True
+
+
+def test_a_masked_array_whose_own_mask_would_be_lost_is_no_mask() -> None:
+    with pytest.raises(TypeError, match="mask must be a NumPy array of bool; got MaskedArray"):
+        check_mask(np.ma.masked_array(np.ones((1, 2), bool), mask=[[True, False]]), (1, 2))
+
+
+def test_lists_within_lengths_are_named() -> None:
+    with pytest.raises(ValueError, match=r"lengths must be integers .* got \[\[1\], \[1, 2\]\]"):
+        mask_of_lengths([[1], [1, 2]], 3)

@@ -145,10 +145,17 @@ def test_start_from_mean(output: Any, mean: float) -> None:
     np.testing.assert_allclose(model.predict(random_frames(1, 2, 1, 4, 4), 2), mean, rtol=1e-12)
 
 
-@pytest.mark.parametrize("mean", [0.0, 1.0, -1.0, float("nan")])
+@pytest.mark.parametrize("mean", [0.0, 1.0, -1.0])
 def test_a_sigmoid_cannot_start_from_any_mean(mean: float) -> None:
     with pytest.raises(ValueError, match="mean must lie between 0 and 1"):
         random_model(output="sigmoid").start_from_mean(mean)
+
+
+@pytest.mark.parametrize("mean", [float("nan"), None, "a", [0.5]])
+@pytest.mark.parametrize("output", ["linear", "sigmoid"])
+def test_a_mean_is_a_number(mean: Any, output: str) -> None:
+    with pytest.raises(ValueError, match="mean must be a finite number; got"):
+        random_model(output=output).start_from_mean(mean)
 
 
 def test_layers_of_one_model_start_differently() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convlstm import ConvLSTM, ConvLSTMStack, Stateful
+from convlstm import ConvLSTM, ConvLSTMStack, NextFrame, Stateful
 from convlstm.backends import Array
 from tests.numerical import freeze
 
@@ -105,13 +105,13 @@ def test_a_stack_in_both_directions_is_refused() -> None:
         (
             frames(1, 1, 2, 5, 6),
             ValueError,
-            r"x must have shape \(N, Cin, H, W\), one frame of .* got \(1, 1, 2, 5, 6\)",
+            r"x must have shape \(1, 2, 5, 6\); got \(1, 1, 2, 5, 6\)",
         ),
-        (frames(2, 5, 6), ValueError, r"x must have shape \(N, Cin, H, W\), one frame of .* got \(2, 5, 6\)"),
-        (frames(1, 3, 5, 6), ValueError, r"x must have shape \(N, T, 2, H, W\); got \(1, 1, 3, 5, 6\)"),
+        (frames(2, 5, 6), ValueError, r"x must have shape \(1, 2, 5, 6\); got \(2, 5, 6\)"),
+        (frames(1, 3, 5, 6), ValueError, r"x must have shape \(1, 2, 5, 6\); got \(1, 3, 5, 6\)"),
         (frames(1, 2, 5, 6, dtype="float32"), TypeError, "x must have dtype float64; got float32"),
-        (frames(2, 2, 5, 6), ValueError, r"state h must have shape \(2, 3, 5, 6\); got \(1, 3, 5, 6\)"),
-        (frames(1, 2, 4, 6), ValueError, r"state h must have shape \(1, 3, 4, 6\); got \(1, 3, 5, 6\)"),
+        (frames(2, 2, 5, 6), ValueError, r"x must have shape \(1, 2, 5, 6\); got \(2, 2, 5, 6\)"),
+        (frames(1, 2, 4, 6), ValueError, r"x must have shape \(1, 2, 5, 6\); got \(1, 2, 4, 6\)"),
     ],
 )
 def test_wrong_frames_are_named_and_change_no_state(x: Array, error: type[Exception], said: str) -> None:
@@ -123,6 +123,18 @@ def test_wrong_frames_are_named_and_change_no_state(x: Array, error: type[Except
     assert live.state is before
 
 
-def test_a_list_is_no_frame() -> None:
-    with pytest.raises(TypeError):
-        Stateful(ConvLSTM(2, 3, backend="numpy")).step([[1.0]])  # type: ignore[arg-type]
+def test_the_first_frame_has_the_layers_channels() -> None:
+    with pytest.raises(ValueError, match=r"x must have shape \(N, 2, H, W\); got \(1, 3, 5, 6\)"):
+        Stateful(ConvLSTM(2, 3, dtype="float64", backend="numpy")).step(frames(1, 3, 5, 6))
+
+
+@pytest.mark.parametrize("x", [None, 3.0, [[1.0]]])
+def test_only_an_array_is_a_frame(x: Any) -> None:
+    with pytest.raises(TypeError, match="x must be an array of backend numpy"):
+        Stateful(ConvLSTM(2, 3, backend="numpy")).step(x)
+
+
+@pytest.mark.parametrize("layer", [None, 3, NextFrame(1, (2,), backend="numpy")])
+def test_only_layers_and_stacks_are_stepped_through(layer: Any) -> None:
+    with pytest.raises(TypeError, match="layer must be a ConvLSTM or a ConvLSTMStack; got"):
+        Stateful(layer)
