@@ -21,12 +21,16 @@ from numpy.typing import NDArray
 
 Weights = dict[str, NDArray[Any]]
 FLOATS = ("float16", "float32", "float64")
+READOUT = ("readout.W", "readout.b")
+PICKLE = "; a file is read by load_parameters, once safetensors.torch.save_file has written it: a .pt file is a pickle"
 
-STACKED = re.compile(r"layers\.(\d+)\.(.+)")  # our name of a layer's parameter within a stack
-NDRPLZ_CELL = re.compile(r"((?:cell_list\.\d+\.)?)conv\.(weight|bias)")
-OPENSTL_CELL = re.compile(r"cell_list\.(\d+)\.(conv_[xh]\.0\.weight)")
+# One spelling for each number: layers.0.W_x and layers.00.W_x would be two names of one parameter.
+NUMBER = "(0|[1-9][0-9]*)"
+STACKED = re.compile(rf"layers\.{NUMBER}\.(.+)")  # our name of a layer's parameter within a stack
+NDRPLZ_CELL = re.compile(rf"(?P<cell>(cell_list\.{NUMBER}\.)?)conv\.(?P<part>weight|bias)")
+OPENSTL_CELL = re.compile(rf"cell_list\.{NUMBER}\.conv_[xh]\.0\.weight")
 # Every OpenSTL cell owns these two convolutions, and no line of its forward uses them.
-OPENSTL_UNUSED = re.compile(r"cell_list\.\d+\.(conv_o\.0|conv_last)\.weight")
+OPENSTL_UNUSED = re.compile(rf"cell_list\.{NUMBER}\.(conv_o\.0|conv_last)\.weight")
 
 
 # PyTorch, ndrplz's layout ---------------------------------------------------------------------------------------------
@@ -45,13 +49,14 @@ def from_pytorch(state_dict: Mapping[str, Any], prefix: str = "", readout: str |
 
     Returns:
         NumPy arrays of their own, ``layers.0.W_x`` and so on; of one cell ``W_x``, ``W_h``, ``b``. A read-out comes as
-        ``readout.W`` and ``readout.b``, zeros where it has no bias.
+        ``readout.W`` and, if it has a bias, ``readout.b``.
 
     Raises:
-        TypeError: `state_dict` is not a mapping.
+        TypeError: `state_dict` is not a mapping of names, or `prefix` or `readout` not a str.
         ValueError: a name, shape or dtype does not belong there; the message names it and what is right.
     """
-    _check_mapping(state_dict)
+    _check_mapping("state_dict", state_dict, PICKLE)
+    _check_texts(prefix=prefix, readout=readout or "")
     cells: dict[str, Weights] = {}  # "" or "cell_list.0." → weight, bias
     for key, tensor in state_dict.items():
         if not key.startswith(prefix) or key in _readout_keys(readout):
@@ -62,22 +67,25 @@ def from_pytorch(state_dict: Mapping[str, Any], prefix: str = "", readout: str |
                 f"{key!r} has no place in ndrplz's layout: right are '{prefix}cell_list.0.conv.weight' and …bias, "
                 f"'{prefix}conv.weight' and …bias of one cell, and what readout= names"
             )
-        cells.setdefault(match[1], {})[match[2]] = _array(key, tensor)
+        cells.setdefault(match["cell"], {})[match["part"]] = _array(key, tensor)
     if not cells:
         raise ValueError(
             f"no name begins with '{prefix}cell_list.' or '{prefix}conv.'; given are {_listed(state_dict)}"
         )
     parameters: Weights = {}
-    below = None
+    below = 0  # channels of the layer below; 0 where there is none
     for cell, name in _in_order(cells, prefix):
         W_x, W_h = _split_kernel(prefix + cell + "conv.weight", cells[cell].get("weight"), below)
+        _check_alike({f"{prefix}{cell}conv.{part}": array for part, array in cells[cell].items()})
         parameters |= {name + "W_x": W_x, name + "W_h": W_h}
         bias = cells[cell].get("bias")
         if bias is not None:
             _check_shape(prefix + cell + "conv.bias", bias, W_h.shape[:1])
             parameters[name + "b"] = _swap_g_and_o(bias)
         below = W_h.shape[1]
-    return parameters | _from_readout(state_dict, readout, below)
+    if readout is None:
+        return parameters
+    return parameters | _renamed_readout(state_dict, _readout_keys(readout), READOUT, below)
 
 
 def to_pytorch(parameters: Mapping[str, NDArray[Any]], prefix: str = "", readout: str | None = None) -> Weights:
@@ -86,42 +94,51 @@ def to_pytorch(parameters: Mapping[str, NDArray[Any]], prefix: str = "", readout
     Args:
         parameters: of a stack, ``layers.0.W_x`` and so on, or of one layer, ``W_x``, ``W_h``, ``b``; NumPy arrays.
         prefix: to stand before the names, see `from_pytorch`.
-        readout: the full name to give to ``readout.W`` and ``readout.b`` as an ``nn.Conv2d``, for example ``"head"``.
+        readout: the full name to give to ``readout.W`` and, if there is one, ``readout.b`` as an ``nn.Conv2d``, for
+            example ``"head"``.
 
     Returns:
         NumPy arrays of their own, for ``module.load_state_dict({k: torch.from_numpy(v) for k, v in ….items()})``.
 
     Raises:
-        TypeError: a parameter is not a NumPy array.
+        TypeError: `parameters` is not a mapping of names, a parameter not a NumPy array, `prefix` or `readout` no str.
         ValueError: the layout has no place for a parameter: peepholes, layer norm, a bias per pixel, kernels over x and
-            over h of different sizes, a read-out without a name; or its name or shape is not one of ours.
+            over h of different sizes, a read-out without a name; or its name, shape or dtype is not one of ours.
     """
+    _check_mapping("parameters", parameters)
     _check_arrays(parameters)
+    _check_texts(prefix=prefix, readout=readout or "")
     layers, rest = _layers(parameters)
     weights: Weights = {}
+    below = 0  # channels of the layer below; 0 where there is none
     for index, layer in layers.items():
         ours, cell = ("", prefix) if index is None else (f"layers.{index}.", f"{prefix}cell_list.{index}.")
-        W_x, W_h, b = _checked_layer(layer, ours, "ndrplz's layout")
+        W_x, W_h, b = _checked_layer(layer, ours, "ndrplz's layout", below)
         weights[cell + "conv.weight"] = _swap_g_and_o(np.concatenate((W_x, W_h), axis=1))
         if b is not None:
             weights[cell + "conv.bias"] = _swap_g_and_o(b)
-    if readout is not None:
-        for key, name in zip(_readout_keys(readout), ("readout.W", "readout.b"), strict=True):
-            if name not in rest:
-                raise ValueError(f"parameter {name!r} is missing, asked for by readout={readout!r}")
-            weights[key] = np.array(rest.pop(name), order="C")
+        below = W_h.shape[1]
     for name in rest:
-        raise ValueError(
-            f"parameter {name!r} has no place in ndrplz's layout; a 1×1 nn.Conv2d of the larger module takes the "
-            'read-out: name it, for example readout="head"'
-        )
-    return weights
+        if readout is None or name not in READOUT:
+            raise ValueError(
+                f"parameter {name!r} has no place in ndrplz's layout; a 1×1 nn.Conv2d of the larger module takes the "
+                'read-out, readout.W and readout.b: name it, for example readout="head"'
+            )
+    if readout is None:
+        return weights
+    head = _renamed_readout(parameters, READOUT, _readout_keys(readout), below)
+    for key in head.keys() & weights.keys():
+        raise ValueError(f"readout={readout!r} must not be the name of a cell's convolution, which {key!r} is")
+    return weights | head
 
 
 def _in_order(cells: Mapping[str, Weights], prefix: str) -> list[tuple[str, str]]:
     """Return (PyTorch's name, ours) of each cell, first to last."""
     if set(cells) == {""}:
         return [("", "")]
+    if "" in cells:
+        given = _listed(prefix + name for name in cells if name)
+        raise ValueError(f"'{prefix}conv.' is one cell's and {given} of a stack: state_dict must hold one or the other")
     right = [(f"cell_list.{index}.", f"layers.{index}.") for index in range(len(cells))]
     for cell, _ in right:
         if cell not in cells:
@@ -130,17 +147,15 @@ def _in_order(cells: Mapping[str, Weights], prefix: str) -> list[tuple[str, str]
     return right
 
 
-def _split_kernel(key: str, weight: NDArray[Any] | None, below: int | None) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return (W_x, W_h) of the one kernel over [x, h], which is given `below` channels of x if that is known."""
+def _split_kernel(key: str, weight: NDArray[Any] | None, below: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return (W_x, W_h) of the one kernel over [x, h], above a layer of `below` channels; 0 where there is none."""
     if weight is None:
         raise ValueError(f"{key!r} is missing, though its bias is there")
     C = weight.shape[0] // 4 if weight.ndim == 4 else 0
     Cin = weight.shape[1] - C if C else 0
-    if C == 0 or weight.shape[0] != 4 * C or Cin < 1:
-        raise ValueError(f"{key!r} has shape {weight.shape}; it must be (4·C, Cin + C, K, K)")
-    if below not in (None, Cin):
-        right = (4 * C, below + C, *weight.shape[2:])
-        raise ValueError(f"{key!r} has shape {weight.shape}; it must be {right}: the layer below has {below} channels")
+    if Cin < 1 or weight.shape[0] != 4 * C or 0 in weight.shape:
+        raise _wrong_shape(key, weight, ("4·C", "Cin + C", "K", "K"))
+    _check_fits_below(key, weight, Cin, below)
     kernel = _swap_g_and_o(weight)
     return np.array(kernel[:, :Cin], order="C"), np.array(kernel[:, Cin:], order="C")
 
@@ -154,42 +169,47 @@ def _swap_g_and_o(gates: NDArray[Any]) -> NDArray[Any]:
 # PyTorch, OpenSTL's layout --------------------------------------------------------------------------------------------
 
 
-def from_openstl(state_dict: Mapping[str, Any]) -> Weights:
-    """Return the parameters of ``NextFrame(bias=None, …)`` from the weights of OpenSTL's ``ConvLSTM_Model``.
+def from_openstl(state_dict: Mapping[str, Any], prefix: str = "") -> Weights:
+    """Return parameters of ``NextFrame(bias=None, readout_bias=False, …)`` from OpenSTL's ``ConvLSTM_Model``.
 
     Args:
         state_dict: tensors or arrays by name: ``cell_list.0.conv_x.0.weight`` (4C, Cin, K, K),
             ``cell_list.0.conv_h.0.weight`` (4C, C, K, K), and so on, ``conv_last.weight`` (D, C, 1, 1). What every
             cell owns and never uses, ``conv_o`` and a ``conv_last`` of its own, is left alone.
+        prefix: what stands before these names, for example ``"module."`` or ``"model."``, with which wrappers save
+            them. Names that do not begin with it are left alone.
 
     Returns:
-        NumPy arrays of their own: ``layers.0.W_x``, ``layers.0.W_h``, …, ``readout.W`` and, zeros, ``readout.b``.
+        NumPy arrays of their own: ``layers.0.W_x``, ``layers.0.W_h``, …, ``readout.W``; also ``readout.b`` if there is
+        a ``conv_last.bias``, which OpenSTL has not.
 
     Raises:
-        TypeError: `state_dict` is not a mapping.
+        TypeError: `state_dict` is not a mapping of names, or `prefix` not a str.
         ValueError: a name, shape or dtype does not belong there, those of layer normalisation among them: OpenSTL
             normalises the two convolutions apart, our layers their sum.
     """
-    _check_mapping(state_dict)
-    layers: dict[int, Weights] = {}
-    for key, tensor in state_dict.items():
-        match = OPENSTL_CELL.fullmatch(key)
-        if match:
-            layers.setdefault(int(match[1]), {})[match[2]] = _array(key, tensor)
-        elif key != "conv_last.weight" and not OPENSTL_UNUSED.fullmatch(key):
+    _check_mapping("state_dict", state_dict, PICKLE)
+    _check_texts(prefix=prefix)
+    last = _readout_keys(prefix + "conv_last")
+    cells: set[int] = set()
+    for key in state_dict:
+        if not key.startswith(prefix) or key in last or OPENSTL_UNUSED.fullmatch(key[len(prefix) :]):
+            continue
+        match = OPENSTL_CELL.fullmatch(key[len(prefix) :])
+        if match is None:
             hint = ": it normalises x and h apart, our layers their sum" if re.search(r"conv_.\.1\.", key) else ""
             raise ValueError(f"{key!r} has no place in OpenSTL's ConvLSTM_Model without layer normalisation{hint}")
+        cells.add(int(match[1]))
     parameters: Weights = {}
-    below = None
-    for index in range(max(len(layers), 1)):
-        W_x, W_h = (
-            _present(layers.get(index, {}), part, f"cell_list.{index}.{part}", state_dict)
-            for part in ("conv_x.0.weight", "conv_h.0.weight")
-        )
-        _check_pair(f"cell_list.{index}.conv_x.0.weight", W_x, f"cell_list.{index}.conv_h.0.weight", W_h, below)
-        parameters |= {f"layers.{index}.W_x": np.array(W_x), f"layers.{index}.W_h": np.array(W_h)}
+    below = 0  # channels of the layer below; 0 where there is none
+    for index in range(max(len(cells), 1)):
+        x, h = (f"{prefix}cell_list.{index}.conv_{part}.0.weight" for part in "xh")
+        W_x, W_h = (np.array(_array(key, _present(key, state_dict)), order="C") for key in (x, h))
+        _check_pair(x, W_x, h, W_h, below)
+        _check_alike({x: W_x, h: W_h})
+        parameters |= {f"layers.{index}.W_x": W_x, f"layers.{index}.W_h": W_h}
         below = W_h.shape[1]
-    return parameters | _from_readout(state_dict, "conv_last", below)
+    return parameters | _renamed_readout(state_dict, last, READOUT, below)
 
 
 # Keras ----------------------------------------------------------------------------------------------------------------
@@ -206,27 +226,27 @@ def from_keras(weights: Sequence[Any], name: str = "") -> Weights:
         NumPy arrays of their own, ``W_x``, ``W_h`` and, if there is a bias, ``b``, each behind `name`.
 
     Raises:
-        TypeError: `weights` is not a list.
+        TypeError: `weights` is not a list, or `name` not a str.
         ValueError: it holds more or less, or a shape or dtype does not belong there.
     """
     if not isinstance(weights, (list, tuple)):
         raise TypeError(f"weights must be a list, what layer.get_weights() returns; got {type(weights).__name__}")
     if len(weights) not in (2, 3):
         raise ValueError(f"weights must be [kernel, recurrent kernel] or also [bias], of one layer; got {len(weights)}")
+    _check_texts(name=name)
     labels = ("kernel", "recurrent kernel", "bias")
-    arrays = [_array(label, value) for label, value in zip(labels, weights, strict=False)]
-    recurrent = arrays[1].shape
-    C = recurrent[2] if len(recurrent) == 4 else 0
-    if C < 1 or recurrent[3] != 4 * C:
-        raise ValueError(f"'recurrent kernel' has shape {recurrent}; it must be (K, K, C, 4·C)")
-    Cin = arrays[0].shape[2] if arrays[0].ndim == 4 else "Cin"
-    _check_shape("kernel", arrays[0], (*recurrent[:2], Cin, 4 * C))
-    ours = zip(("W_x", "W_h"), arrays[:2], strict=True)
-    parameters = {name + key: np.array(array.transpose(3, 2, 0, 1), order="C") for key, array in ours}
-    if len(arrays) == 3:
-        _check_shape("bias", arrays[2], (4 * C,))
-        parameters[name + "b"] = np.array(arrays[2])
-    return parameters
+    arrays = {label: _array(label, value) for label, value in zip(labels, weights, strict=False)}
+    kernel, recurrent = arrays["kernel"], arrays["recurrent kernel"]
+    C = recurrent.shape[2] if recurrent.ndim == 4 else 0
+    if recurrent.shape[3:] != (4 * C,) or 0 in recurrent.shape:
+        raise _wrong_shape("recurrent kernel", recurrent, ("K", "K", "C", "4·C"))
+    _check_shape("kernel", kernel, (*recurrent.shape[:2], "Cin", 4 * C))
+    ours = {"W_x": kernel.transpose(3, 2, 0, 1), "W_h": recurrent.transpose(3, 2, 0, 1)}
+    if "bias" in arrays:
+        _check_shape("bias", arrays["bias"], (4 * C,))
+        ours["b"] = arrays["bias"]
+    _check_alike(arrays)
+    return {name + key: np.array(array, order="C") for key, array in ours.items()}
 
 
 def to_keras(parameters: Mapping[str, NDArray[Any]], name: str = "") -> list[NDArray[Any]]:
@@ -241,14 +261,17 @@ def to_keras(parameters: Mapping[str, NDArray[Any]], name: str = "") -> list[NDA
         one, the bias (4C,).
 
     Raises:
-        TypeError: a parameter is not a NumPy array.
+        TypeError: `parameters` is not a mapping of names, a parameter of the layer not a NumPy array, `name` not a str.
         ValueError: Keras has no place for a parameter: peepholes, layer norm, a bias per pixel, kernels over x and
-            over h of different sizes; or its name or shape is not one of ours.
+            over h of different sizes; or its name, shape or dtype is not one of ours.
     """
-    _check_arrays(parameters)
-    layer = {key[len(name) :]: array for key, array in parameters.items() if key.startswith(name)}
-    _present(layer, "W_x", name + "W_x", parameters)
-    W_x, W_h, b = _checked_layer(layer, name, "Keras's ConvLSTM2D")
+    _check_mapping("parameters", parameters)
+    _check_texts(name=name)
+    _present(name + "W_x", parameters)
+    layer = {key: array for key, array in parameters.items() if key.startswith(name)}
+    _check_arrays(layer)
+    own = {key[len(name) :]: array for key, array in layer.items()}
+    W_x, W_h, b = _checked_layer(own, name, "Keras's ConvLSTM2D")
     kernels = [np.array(W.transpose(2, 3, 1, 0), order="C") for W in (W_x, W_h)]
     return kernels if b is None else [*kernels, np.array(b)]
 
@@ -256,19 +279,26 @@ def to_keras(parameters: Mapping[str, NDArray[Any]], name: str = "") -> list[NDA
 # What is given --------------------------------------------------------------------------------------------------------
 
 
-def _check_mapping(state_dict: Any) -> None:
-    if not isinstance(state_dict, Mapping):
-        raise TypeError(
-            f"state_dict must be a mapping of names to tensors; got {type(state_dict).__name__}; a file is read by "
-            "load_parameters, once safetensors.torch.save_file has written it: a .pt file is a pickle"
-        )
+def _check_mapping(what: str, given: Any, hint: str = "") -> None:
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{what} must be a mapping of names to arrays; got {type(given).__name__}{hint}")
+    for name in given:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"{what} must be a mapping of names to arrays; {name!r} is no name, but {type(name).__name__}"
+            )
+
+
+def _check_texts(**texts: Any) -> None:
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise TypeError(f"{name} must be a str; got {text!r}")
 
 
 def _array(key: str, value: Any) -> NDArray[Any]:
     """Return a tensor of PyTorch, or whatever else NumPy can read, as an array; it may share its memory."""
     dtype = str(getattr(value, "dtype", type(value).__name__)).removeprefix("torch.")
-    if dtype not in FLOATS:
-        raise ValueError(f"{key!r} has dtype {dtype}; it must be one of {', '.join(FLOATS)}")
+    _check_dtype(key, dtype)
     if hasattr(value, "detach"):  # a tensor: it may require a gradient or lie on a device
         value = value.detach().cpu().numpy()
     array: NDArray[Any] = np.asarray(value)
@@ -280,82 +310,114 @@ def _check_arrays(parameters: Mapping[str, Any]) -> None:
         if not isinstance(array, np.ndarray):
             given = f"{type(array).__module__}.{type(array).__name__}"
             raise TypeError(f"parameter {name!r} must be a NumPy array; got {given}")
+        _check_dtype(name, str(array.dtype))
+
+
+def _check_dtype(key: str, dtype: str) -> None:
+    if dtype not in FLOATS:
+        raise ValueError(f"{key!r} has dtype {dtype}; it must be one of {', '.join(FLOATS)}")
+
+
+def _check_alike(arrays: Weights) -> None:
+    """Check that one convolution's or one layer's arrays have one dtype: joined, they would become alike in silence."""
+    (first, one), *others = arrays.items()
+    for key, array in others:
+        if array.dtype != one.dtype:
+            raise ValueError(f"{first!r} has dtype {one.dtype} and {key!r} {array.dtype}; they must be the same")
 
 
 def _layers(parameters: Mapping[str, NDArray[Any]]) -> tuple[dict[int | None, Weights], Weights]:
-    """Return the parameters of each layer of a stack by its number, of a layer that stands alone by None; the rest."""
+    """Return the layers by number, first to last, or by None the one that stands alone; and the rest."""
     layers: dict[int | None, Weights] = {}
     rest: Weights = {}
     for name, array in parameters.items():
         match = STACKED.fullmatch(name)
         if match:
             layers.setdefault(int(match[1]), {})[match[2]] = array
+        elif name.startswith("layers."):
+            raise ValueError(f"parameter {name!r} has no place in a stack; right are layers.0.W_x, layers.1.W_x, …")
         elif name.startswith("readout."):
             rest[name] = array
         else:
             layers.setdefault(None, {})[name] = array
     if None in layers and len(layers) > 1:
         raise ValueError(f"parameters must be of one layer or of a stack, not both; given are {_listed(parameters)}")
-    for index in range(len(layers)) if None not in layers else ():
+    if None in layers or not layers:
+        return layers or {None: {}}, rest
+    for index in range(len(layers)):
         if index not in layers:
             raise ValueError(f"parameter 'layers.{index}.W_x' is missing; given are {_listed(parameters)}")
-    return layers or {None: {}}, rest
+    return {index: layers[index] for index in range(len(layers))}, rest
 
 
-def _checked_layer(layer: Weights, name: str, where: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]:
+def _checked_layer(
+    layer: Weights, name: str, where: str, below: int = 0
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]:
     """Return (W_x, W_h, b) of one layer of ours, or say what has no place in the layout called `where`."""
     for key in layer:
         if key not in ("W_x", "W_h", "b"):
             what = " (a peephole)" if key in ("p_i", "p_f", "p_o") else ""
             raise ValueError(f"parameter {name + key!r}{what} has no place in {where}; right are W_x, W_h, b")
-    W_x, W_h = (_present(layer, key, name + key, layer) for key in ("W_x", "W_h"))
-    _check_pair(name + "W_x", W_x, name + "W_h", W_h)
+    named = {name + key: array for key, array in layer.items()}
+    W_x, W_h = (_present(name + key, named) for key in ("W_x", "W_h"))
+    _check_pair(name + "W_x", W_x, name + "W_h", W_h, below)
     b = layer.get("b")
     if b is not None and b.ndim == 3:
         raise ValueError(f"parameter {name + 'b'!r} of shape {b.shape} is per pixel, which has no place in {where}")
     if b is not None:
         _check_shape(name + "b", b, W_h.shape[:1])
+    _check_alike(named)
     return W_x, W_h, b
 
 
-def _check_pair(x: str, W_x: NDArray[Any], h: str, W_h: NDArray[Any], below: int | None = None) -> None:
+def _check_pair(x: str, W_x: NDArray[Any], h: str, W_h: NDArray[Any], below: int) -> None:
     """Check that two kernels, called `x` and `h`, are one layer's: (4C, Cin, K, K) and (4C, C, K, K)."""
     C = W_h.shape[1] if W_h.ndim == 4 else 0
-    if C < 1 or W_h.shape[0] != 4 * C:
-        raise ValueError(f"{h!r} has shape {W_h.shape}; it must be (4·C, C, K, K)")
-    Cin = below or (W_x.shape[1] if W_x.ndim == 4 else "Cin")
-    _check_shape(x, W_x, (4 * C, Cin, *W_h.shape[2:]))
-    if W_x.dtype != W_h.dtype:  # in one kernel they would become alike without a word
-        raise ValueError(f"{x!r} has dtype {W_x.dtype} and {h!r} {W_h.dtype}; they must be the same")
+    if W_h.shape[:1] != (4 * C,) or 0 in W_h.shape:
+        raise _wrong_shape(h, W_h, ("4·C", "C", "K", "K"))
+    _check_shape(x, W_x, (4 * C, "Cin", *W_h.shape[2:]))
+    _check_fits_below(x, W_x, W_x.shape[1], below)
+
+
+def _check_fits_below(key: str, kernel: NDArray[Any], Cin: int, below: int) -> None:
+    """Check that a kernel over Cin channels of x reads as many as the layer below has; 0 where there is none."""
+    if below not in (0, Cin):
+        raise ValueError(f"{key!r} of shape {kernel.shape} reads {Cin} channels; the layer below has {below}")
 
 
 def _readout_keys(readout: str | None) -> tuple[str, ...]:
     return () if readout is None else (f"{readout}.weight", f"{readout}.bias")
 
 
-def _from_readout(state_dict: Mapping[str, Any], readout: str | None, C: int | None) -> Weights:
-    """Return ``readout.W`` and ``readout.b`` from the 1×1 nn.Conv2d of this name, over C channels."""
-    if readout is None:
-        return {}
-    weight, bias = _readout_keys(readout)
-    W = _array(weight, _present(state_dict, weight, weight, state_dict))
-    if W.ndim != 4 or W.shape[1:] != (C, 1, 1):
-        raise ValueError(f"{weight!r} has shape {W.shape}; it must be (D, {C}, 1, 1)")
-    b = _array(bias, state_dict.get(bias, np.zeros(len(W), W.dtype)))
-    _check_shape(bias, b, W.shape[:1])
-    return {"readout.W": np.array(W, order="C"), "readout.b": np.array(b)}
+def _renamed_readout(held: Mapping[str, Any], given: Sequence[str], wanted: Sequence[str], C: int) -> Weights:
+    """Return weight and, if there, bias of a 1×1 convolution over C channels, renamed from `given` to `wanted`."""
+    weight, bias = given
+    _present(weight, held)
+    arrays = {key: _array(key, held[key]) for key in given if key in held}
+    _check_shape(weight, arrays[weight], ("D", C, 1, 1))
+    if bias in arrays:
+        _check_shape(bias, arrays[bias], arrays[weight].shape[:1])
+    _check_alike(arrays)
+    return {new: np.array(arrays[key], order="C") for key, new in zip(given, wanted, strict=True) if key in arrays}
 
 
-def _present(held: Mapping[str, Any], key: str, full_name: str, given: Iterable[str]) -> Any:
-    if key not in held:
-        raise ValueError(f"{full_name!r} is missing; given are {_listed(given)}")
-    return held[key]
+def _present(key: str, given: Mapping[str, Any]) -> Any:
+    if key not in given:
+        raise ValueError(f"{key!r} is missing; given are {_listed(given)}")
+    return given[key]
 
 
 def _check_shape(key: str, array: NDArray[Any], right: tuple[int | str, ...]) -> None:
-    if array.shape != right:
-        sizes = ", ".join(map(str, right)) + ("," if len(right) == 1 else "")
-        raise ValueError(f"{key!r} has shape {array.shape}; it must be ({sizes})")
+    """Check a shape in which a word, for example "Cin", stands for any size but 0."""
+    sizes = zip(array.shape, right, strict=False)
+    if array.ndim != len(right) or any(size != want if isinstance(want, int) else size == 0 for size, want in sizes):
+        raise _wrong_shape(key, array, right)
+
+
+def _wrong_shape(key: str, array: NDArray[Any], right: tuple[int | str, ...]) -> ValueError:
+    sizes = ", ".join(map(str, right)) + ("," if len(right) == 1 else "")
+    zero = ", no size 0" if 0 in array.shape else ""
+    return ValueError(f"{key!r} has shape {array.shape}; it must be ({sizes}){zero}")
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from convlstm import ConvLSTM, NextFrame, assign_parameters
+from convlstm import ConvLSTM, ConvLSTMStack, NextFrame, assign_parameters
 from convlstm.foreign_weights import from_keras, to_keras
 
 WHY = "compares with Keras on PyTorch, which are not installed: uv run --group peers pytest tests/peers"
@@ -118,6 +118,60 @@ def test_a_mask_keeps_the_same_states() -> None:
     found, (_, found_c), _ = own.forward(first(x), mask=mask)
     assert_close(found, first(h))
     assert_close(found_c, first(c_T))
+
+
+# What docs/weights.md says of differences: should one vanish, the sentence goes.
+
+
+def test_a_mask_before_the_first_frame_gives_zero_there_and_the_given_state_here() -> None:
+    x, h0, c0 = maps(0, 2, 3, 5, 6, 2), maps(1, 2, 5, 6, 3), maps(2, 2, 5, 6, 3)
+    mask = np.array([[False, False, True], [True, False, True]])
+    layer = theirs(3, kernel_size=3, padding="same")
+    layer(x)
+    stir(layer)
+    h, _, c_T = layer(x, mask=mask, initial_state=[keras.ops.convert_to_tensor(state) for state in (h0, c0)])
+    own = ours(2, 3, kernel_size=3)
+    assign_parameters(own.parameters, from_keras(layer.get_weights()))
+    found, (_, found_c), _ = own.forward(first(x), (first(h0), first(c0)), mask=mask)
+    assert not first(h)[0, :2].any()
+    np.testing.assert_array_equal(found[0, :2], [first(h0)[0]] * 2)
+    begun = mask.cumsum(axis=1) > 0
+    assert_close(found[begun], first(h)[begun])
+    assert_close(found_c, first(c_T))
+
+
+@pytest.mark.parametrize("every", [True, False])
+def test_a_masked_output_in_both_directions_is_zero_there_and_held_here(every: bool) -> None:
+    x, mask = maps(0, 2, 4, 5, 6, 2), np.array([[True, True, False, False], [False, True, False, True]])
+    layer = theirs(3, kernel_size=3, padding="same", return_sequences=every, return_state=False)
+    both = keras.layers.Bidirectional(layer, dtype="float64")
+    both(x)
+    stir(both)
+    h = first(both(x, mask=mask))
+    own = ConvLSTMStack(
+        2, (3,), kernel_size=3, bidirectional=True, returns="every" if every else "last", dtype="float64",
+        backend="numpy",
+    )  # fmt: skip
+    for name, direction in (("forward", both.forward_layer), ("reverse", both.backward_layer)):
+        own.parameters |= from_keras(direction.get_weights(), f"layers.0.{name}.")
+    found, _, _ = own.forward(first(x), mask=mask)
+    if not every:
+        assert_close(found, h)
+        return
+    assert_close(found[mask], h[mask])
+    assert not h[~mask].any()
+    assert found[~mask].any(axis=(1, 2, 3)).all()
+
+
+def test_a_kernel_larger_than_the_map_runs_there_and_is_an_error_here() -> None:
+    x = maps(0, 1, 2, 4, 7, 2)
+    assert theirs(3, kernel_size=5, padding="same")(x)[0].shape == (1, 2, 4, 7, 3)
+    with pytest.raises(ValueError, match=r"^kernel 5×5 is larger than the map 4×7"):
+        ours(2, 3, kernel_size=5, recurrent_kernel_size=1).forward(first(x))
+    x = maps(0, 1, 2, 6, 7, 2)
+    assert theirs(3, kernel_size=5, padding="valid")(x)[0].shape == (1, 2, 2, 3, 3)  # over h of 2×3
+    with pytest.raises(ValueError, match=r"^recurrent kernel 5×5 is larger than the .*2×3"):
+        ours(2, 3, kernel_size=5, padding="valid").forward(first(x))
 
 
 def test_a_stack_under_a_read_out_goes_either_way() -> None:

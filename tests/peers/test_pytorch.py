@@ -211,7 +211,7 @@ def test_half_precision_of_the_brain_is_refused_by_name() -> None:
 def test_weights_of_openstl_make_the_same_forecast_here(hidden: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     module = openstl(hidden)
-    model = NextFrame(1, hidden, 3, bias=None, dtype="float64", backend="numpy")
+    model = NextFrame(1, hidden, 3, bias=None, readout_bias=False, dtype="float64", backend="numpy")
     assign_parameters(model.parameters, from_openstl(module.state_dict()))
     expected = forecast(module, torch.from_numpy(frames(1)), 3, "conv_last", openstl_step)
     assert_close(model.predict(frames(1), 3), expected)
