@@ -9,11 +9,12 @@ No rule makes a gradient with a NaN or an infinity finite: that training has div
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal, Protocol
 
 import numpy as np
 
+from convlstm.arguments import as_number, check_arrays
 from convlstm.backends.contract import Array
 
 
@@ -24,12 +25,18 @@ class Clipping(Protocol):
         """Return a new dictionary; arrays that are within the limit may be the given ones.
 
         Raises:
-            ValueError: `limit` is not positive.
+            TypeError: `gradients` is not a dictionary of float32 or float64 arrays.
+            ValueError: `limit` is not a number > 0.
         """
 
 
 def leave(gradients: Mapping[str, Array], limit: float = 1.0) -> dict[str, Array]:
-    """Return all gradients as they are, whatever the limit."""
+    """Return all gradients as they are, whatever the limit.
+
+    Raises:
+        TypeError, ValueError: as every `Clipping`.
+    """
+    _checked(gradients, limit)
     return dict(gradients)
 
 
@@ -39,12 +46,12 @@ def clip_values(gradients: Mapping[str, Array], limit: float = 1.0) -> dict[str,
     Where all is finite it is torch.nn.utils.clip_grad_value_, which makes ±limit of an infinity.
 
     Raises:
-        ValueError: `limit` is not positive.
+        TypeError, ValueError: as every `Clipping`.
     """
-    _check_limit(limit)
+    limit = _checked(gradients, limit)
     clipped = {}
     for name, g in gradients.items():
-        if limit < float(abs(g).max()) < math.inf:  # so the limit is a number that g's dtype holds
+        if limit < _largest(g) < math.inf:  # so the limit is a number that g's dtype holds
             bound = g.dtype.type(limit)
             g = np.minimum(np.maximum(g, -bound), bound)
         clipped[name] = g
@@ -55,8 +62,9 @@ def clip_tensor_norms(gradients: Mapping[str, Array], limit: float = 1.0) -> dic
     """Scale each tensor g by min(1, limit / ‖g‖₂): `clip_global_norm` of each by itself.
 
     Raises:
-        ValueError: `limit` is not positive.
+        TypeError, ValueError: as every `Clipping`.
     """
+    limit = _checked(gradients, limit)
     return {name: clip_global_norm({name: g}, limit)[name] for name, g in gradients.items()}
 
 
@@ -68,13 +76,13 @@ def clip_global_norm(gradients: Mapping[str, Array], limit: float = 1.0) -> dict
     Source: Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks", ICML 2013.
 
     Raises:
-        ValueError: `limit` is not positive.
+        TypeError, ValueError: as every `Clipping`.
     """
-    _check_limit(limit)
-    norm = sum(_norm(g) ** 2 for g in gradients.values()) ** 0.5
-    if norm <= limit:
+    limit = _checked(gradients, limit)
+    unit, norm = _norm_of_all(gradients.values())
+    if norm <= limit / unit:
         return dict(gradients)
-    return {name: g * _scalar(g, limit / norm) for name, g in gradients.items()}
+    return {name: g * _scalar(g, limit / unit / norm) for name, g in gradients.items()}
 
 
 def normalise_tensors(gradients: Mapping[str, Array], limit: float = 1.0) -> dict[str, Array]:
@@ -84,10 +92,10 @@ def normalise_tensors(gradients: Mapping[str, Array], limit: float = 1.0) -> dic
     a NaN is left as it is; an infinity becomes NaN and what is finite beside it 0.
 
     Raises:
-        ValueError: `limit` is not positive.
+        TypeError, ValueError: as every `Clipping`.
     """
-    _check_limit(limit)
-    return {name: g / _scalar(g, _norm(g)) if float(abs(g).max()) > limit else g for name, g in gradients.items()}
+    limit = _checked(gradients, limit)
+    return {name: _normalised(g) if _largest(g) > limit else g for name, g in gradients.items()}
 
 
 ClippingName = Literal["none", "value", "tensor", "global", "normalise"]
@@ -100,14 +108,37 @@ CLIPPINGS: dict[ClippingName, Clipping] = {
 }
 
 
-def _check_limit(limit: float) -> None:
-    if not limit > 0:
-        raise ValueError(f"limit must be > 0; got {limit}")
+def _checked(gradients: Mapping[str, Array], limit: float) -> float:
+    """Return the limit, or raise as `Clipping`."""
+    check_arrays("gradients", gradients)
+    return as_number("limit", limit, "be > 0", lambda number: number > 0)
+
+
+def _normalised(g: Array) -> Array:
+    """Return g / ‖g‖₂; where g's dtype does not hold the norm, by way of g over its largest element."""
+    norm = _norm(g)
+    if norm > float(np.finfo(g.dtype).max) and (largest := _largest(g)) < math.inf:
+        return _normalised(g / largest)
+    return g / _scalar(g, norm)
+
+
+def _norm_of_all(tensors: Collection[Array]) -> tuple[float, float]:
+    """Return a unit and ‖all tensors‖₂ in it: 1, or the largest |g| where squares are too large for float64."""
+    norm = sum(_norm(g) ** 2 for g in tensors) ** 0.5
+    unit = max(map(_largest, tensors)) if norm == math.inf else math.inf
+    if unit < math.inf:
+        return unit, sum(_norm(g.astype("float64") / unit) ** 2 for g in tensors) ** 0.5
+    return 1.0, norm
 
 
 def _norm(g: Array) -> float:
-    squares: Array = g.astype("float64") ** 2
-    return math.sqrt(squares.sum())
+    with np.errstate(over="ignore"):  # an infinite norm is told by its value
+        squares: Array = g.astype("float64") ** 2
+        return math.sqrt(squares.sum())
+
+
+def _largest(g: Array) -> float:
+    return float(abs(g).max()) if g.size else 0.0
 
 
 def _scalar(g: Array, value: float) -> float:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from convlstm.arguments import as_integer
 from convlstm.backends.contract import Array, Backend
 from convlstm.randomness import generator
 
@@ -44,8 +45,7 @@ def check_draws(draws: Draws) -> None:
     if not isinstance(draws, Draws):
         raise TypeError(f"draws must be convlstm.Draws(seed, step, first); got {draws!r}")
     for name, word in zip(("seed", "step", "first"), draws, strict=True):
-        if isinstance(word, bool) or not isinstance(word, (int, np.integer)) or not 0 <= word < 2**63:
-            raise ValueError(f"{name} of draws must be an integer ≥ 0; got {word!r}")
+        as_integer(f"{name} of draws", word, "≥ 0", lambda number: 0 <= number < 2**64)
 
 
 def draw_mask(

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from convlstm.arguments import as_number
 from convlstm.backends import Array
 from convlstm.backends.contract import check_array
 from convlstm.backends.geometry import POINTWISE, Pair, as_bool, as_count, as_counts
@@ -117,8 +118,7 @@ class FrameModel(ABC):
         """
         if "readout.b" not in self._readout_shapes:
             raise ValueError("a read-out without bias cannot start from the mean; make it with readout_bias=True")
-        if not isinstance(mean, (int, float, np.number)) or not math.isfinite(mean):
-            raise ValueError(f"mean must be a finite number; got {mean!r}")
+        mean = as_number("mean", mean, "be a finite number", math.isfinite)
         if self.output == "sigmoid":
             if not 0 < mean < 1:
                 raise ValueError(f"mean must lie between 0 and 1 for a sigmoid output; got {mean}")

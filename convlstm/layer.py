@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from convlstm.arguments import as_number
 from convlstm.backends import Array, get_backend
 from convlstm.backends.contract import Peepholes, check_array
 from convlstm.backends.geometry import POINTWISE, Padding, Pair, as_count, as_pair, check_padding, resolve_geometry
@@ -340,16 +341,12 @@ def _kind(name: str, value: Any) -> Kind:
 
 
 def _probability(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value < 1:
-        raise ValueError(f"{name} must be a probability p with 0 ≤ p < 1; got {value!r}")
-    return float(value)
+    return as_number(name, value, "be a probability p with 0 ≤ p < 1", lambda p: 0 <= p < 1)
 
 
 def _finite(name: str, value: float, dtype: np.dtype[Any]) -> float:
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if not number or not abs(value) <= float(np.finfo(dtype).max):
-        raise ValueError(f"{name} must be a finite number of {dtype}; got {value!r}")
-    return float(value)
+    most = float(np.finfo(dtype).max)
+    return as_number(name, value, f"be a finite number of {dtype}", lambda number: abs(number) <= most)
 
 
 def _float(name: str, value: npt.DTypeLike) -> np.dtype[Any]:

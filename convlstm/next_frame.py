@@ -30,6 +30,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from convlstm.arguments import as_number
 from convlstm.backends import Array
 from convlstm.backends.geometry import as_count
 from convlstm.cell import Cell
@@ -246,8 +247,7 @@ def sampled_frames(
     Raises:
         ValueError: an argument is not as above.
     """
-    if not 0 <= probability <= 1:
-        raise ValueError(f"probability must lie in 0 … 1; got {probability!r}")
+    probability = as_number("probability", probability, "lie in 0 … 1", lambda p: 0 <= p <= 1)
     if as_count("context", context) > T - 1:
         raise ValueError(f"context must lie in 1 … T-1 = {T - 1}; got {context}")
     shown: npt.NDArray[np.bool_] = np.stack([draw(n) < probability for n in range(N)])

@@ -17,7 +17,9 @@ from typing import Protocol
 
 import numpy as np
 
+from convlstm.arguments import as_integer, as_number, check_arrays
 from convlstm.backends.contract import Array
+from convlstm.backends.geometry import as_bool
 
 Moments = dict[str, dict[str, Array]]
 
@@ -34,7 +36,9 @@ class Optimizer(Protocol):
 
         Raises:
             KeyError: a parameter has no gradient.
-            ValueError: a gradient has not the shape and the dtype of its parameter.
+            TypeError: one of both is not a dictionary of float32 or float64 arrays.
+            ValueError: a gradient has not the shape and the dtype of its parameter, or belongs to none; or
+                `learning_rate` has become negative, infinite or NaN.
         """
 
 
@@ -51,8 +55,8 @@ class SGD:
 
     def step(self, parameters: dict[str, Array], gradients: Mapping[str, Array]) -> None:
         """Take one step; see `Optimizer.step`."""
-        rate, given = float(self.learning_rate), _fitting(gradients, parameters)
-        parameters.update({name: w - rate * given[name] for name, w in parameters.items()})
+        rate = _checked(self, parameters, gradients)
+        parameters.update({name: w - rate * gradients[name] for name, w in parameters.items()})
         self.steps += 1
 
 
@@ -66,16 +70,16 @@ class Momentum:
 
     def __init__(self, learning_rate: float, momentum: float = 0.9, nesterov: bool = False) -> None:
         self.learning_rate = _positive("learning_rate", learning_rate)
-        self.momentum, self.nesterov = _below_one("momentum", momentum), nesterov
+        self.momentum, self.nesterov = _below_one("momentum", momentum), as_bool("nesterov", nesterov)
         self.steps = 0
         self.moments: Moments = {"u": {}}
 
     def step(self, parameters: dict[str, Array], gradients: Mapping[str, Array]) -> None:
         """Take one step; see `Optimizer.step`."""
-        rate, given = float(self.learning_rate), _fitting(gradients, parameters)
+        rate = _checked(self, parameters, gradients)
         us, moved = {}, {}
         for name, w in parameters.items():
-            g = given[name]
+            g = gradients[name]
             us[name] = u = self.momentum * self.moments["u"].get(name, 0) + g
             moved[name] = w - rate * (g + self.momentum * u if self.nesterov else u)
         parameters.update(moved)
@@ -99,10 +103,10 @@ class RMSProp:
 
     def step(self, parameters: dict[str, Array], gradients: Mapping[str, Array]) -> None:
         """Take one step; see `Optimizer.step`."""
-        rate, given = float(self.learning_rate), _fitting(gradients, parameters)
+        rate = _checked(self, parameters, gradients)
         vs, us, moved = {}, {}, {}
         for name, w in parameters.items():
-            g = given[name]
+            g = gradients[name]
             vs[name] = v = self.decay * self.moments["v"].get(name, 0) + (1 - self.decay) * (g * g)
             u = g / (np.sqrt(v) + self.epsilon)
             if self.momentum:
@@ -128,7 +132,7 @@ class Adam:
 
     def step(self, parameters: dict[str, Array], gradients: Mapping[str, Array]) -> None:
         """Take one step; see `Optimizer.step`."""
-        _adam(self, parameters, parameters, gradients)
+        _adam(self, _checked(self, parameters, gradients), parameters, parameters, gradients)
 
 
 class AdamW:
@@ -155,21 +159,26 @@ class AdamW:
 
     def step(self, parameters: dict[str, Array], gradients: Mapping[str, Array]) -> None:
         """Take one step; see `Optimizer.step`."""
-        kept = 1 - float(self.learning_rate) * self.weight_decay
-        _adam(self, parameters, {name: kept * w for name, w in parameters.items()}, gradients)
+        rate = _checked(self, parameters, gradients)
+        kept = 1 - rate * self.weight_decay
+        _adam(self, rate, parameters, {name: kept * w for name, w in parameters.items()}, gradients)
 
 
 def _adam(
-    optimizer: Adam | AdamW, parameters: dict[str, Array], start: Mapping[str, Array], gradients: Mapping[str, Array]
+    optimizer: Adam | AdamW,
+    rate: float,
+    parameters: dict[str, Array],
+    start: Mapping[str, Array],
+    gradients: Mapping[str, Array],
 ) -> None:
     """Put into `parameters` where Adam moves from `start`, and the new moments into `optimizer`."""
-    beta1, beta2, given = optimizer.beta1, optimizer.beta2, _fitting(gradients, parameters)
+    beta1, beta2 = optimizer.beta1, optimizer.beta2
     m_before, v_before, steps = optimizer.moments["m"], optimizer.moments["v"], optimizer.steps + 1
-    m_scale = float(optimizer.learning_rate) / (1 - beta1**steps)
+    m_scale = rate / (1 - beta1**steps)
     v_scale = 1 / (1 - beta2**steps)
     ms, vs, moved = {}, {}, {}
     for name, w in start.items():
-        g = given[name]
+        g = gradients[name]
         ms[name] = m = beta1 * m_before.get(name, 0) + (1 - beta1) * g
         vs[name] = v = beta2 * v_before.get(name, 0) + (1 - beta2) * (g * g)
         moved[name] = w - m_scale * m / (np.sqrt(v_scale * v) + optimizer.epsilon)
@@ -192,16 +201,20 @@ def restore(
         parameters: what it is to move next.
 
     Raises:
-        ValueError: `steps` is negative, or the moments are not those that this optimizer keeps for these parameters
-            after that many steps; the message names the moment.  The optimizer is then as it was.
+        TypeError: the parameters or a moment's arrays are not a dictionary of float32 or float64 arrays.
+        ValueError: `steps` is not an integer ≥ 0, or the moments are not those that this optimizer keeps for these
+            parameters after that many steps; the message names the moment.  The optimizer is then as it was.
     """
-    if steps < 0:
-        raise ValueError(f"steps must be >= 0; got {steps}")
+    steps = as_integer("steps", steps, "≥ 0", lambda steps: steps >= 0)
+    check_arrays("parameters", parameters)
+    if not isinstance(moments, Mapping):
+        raise TypeError(f"moments must be a dictionary of dictionaries of arrays; got {type(moments).__name__}")
     if set(moments) != set(optimizer.moments):
         kept, got = (", ".join(sorted(names)) or "none" for names in (optimizer.moments, moments))
         raise ValueError(f"moments must be those of {type(optimizer).__name__} ({kept}); got {got}")
     names = list(parameters) if steps else []  # no moment has any array before the first step
     for moment, arrays in moments.items():
+        check_arrays(f"moments[{moment!r}]", arrays)
         for name in sorted({*arrays} ^ {*names}):
             fault = "is missing" if name in names else f"must not be there after {steps} steps of these parameters"
             raise ValueError(f"moment {moment!r} of {name!r} {fault}")
@@ -211,11 +224,24 @@ def restore(
     optimizer.moments = {moment: {name: moments[moment][name] for name in names} for moment in optimizer.moments}
 
 
-def _fitting(gradients: Mapping[str, Array], parameters: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the gradients of `parameters`; any that does not fit would be broadcast or change the dtype in silence."""
+def _checked(optimizer: Optimizer, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> float:
+    """Return the learning rate of a step, or raise as `Optimizer.step`; no element of an array is read.
+
+    A gradient that does not fit would be broadcast or change the dtype in silence.  A rate of 0 is what a schedule may
+    come down to.
+    """
+    check_arrays("parameters", parameters)
+    check_arrays("gradients", gradients)
+    for name in gradients:
+        if name not in parameters:
+            raise ValueError(
+                f"gradient of {name!r} belongs to no parameter; there are {', '.join(parameters) or 'none'}"
+            )
     for name, w in parameters.items():
+        if name not in gradients:
+            raise KeyError(f"parameter {name!r} has no gradient")
         _check_like(f"gradient of {name!r}", gradients[name], w)
-    return {name: gradients[name] for name in parameters}
+    return _not_negative("learning_rate", optimizer.learning_rate)
 
 
 def _check_like(what: str, array: Array, w: Array) -> None:
@@ -223,22 +249,13 @@ def _check_like(what: str, array: Array, w: Array) -> None:
         raise ValueError(f"{what} must have shape {w.shape} and dtype {w.dtype}; got {array.shape} and {array.dtype}")
 
 
-# Each returns a Python float: a NumPy number would make float64 of float32 arrays.
-
-
 def _positive(name: str, value: float) -> float:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be > 0 and finite; got {value}")
-    return float(value)
+    return as_number(name, value, "be > 0 and finite", lambda number: 0 < number < math.inf)
 
 
 def _not_negative(name: str, value: float) -> float:
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be >= 0 and finite; got {value}")
-    return float(value)
+    return as_number(name, value, "be >= 0 and finite", lambda number: 0 <= number < math.inf)
 
 
 def _below_one(name: str, value: float) -> float:
-    if not 0 <= value < 1:
-        raise ValueError(f"{name} must lie in 0 … 1, without 1; got {value}")
-    return float(value)
+    return as_number(name, value, "lie in 0 … 1, without 1", lambda number: 0 <= number < 1)

@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
+from convlstm.arguments import as_integer, as_number
+
 ScheduleName = Literal["constant", "linear", "step", "cosine", "one-cycle"]
 
 STEP_EVERY = 100
@@ -33,8 +35,15 @@ def linear(step: int, steps: int) -> float:
 
 
 def stepwise(step: int, steps: int, every: int = STEP_EVERY, factor: float = STEP_FACTOR) -> float:
-    """Return factor^⌊step/every⌋, as torch.optim.lr_scheduler.StepLR."""
-    return float(factor ** (step // every))
+    """Return factor^⌊step/every⌋, as torch.optim.lr_scheduler.StepLR.
+
+    Raises:
+        ValueError: that is more than a float64 holds.
+    """
+    try:
+        return float(factor ** (step // every))
+    except OverflowError:
+        raise ValueError(f"step_factor^⌊step/step_every⌋ must be < 2^1024; got {factor}^{step // every}") from None
 
 
 def cosine(step: int, steps: int) -> float:
@@ -88,41 +97,43 @@ def learning_rate_factor(
 ) -> float:
     """Return the factor of the base learning rate at a step: of the warm-up, or after it of the schedule.
 
-    With W warm-up steps, f the schedule over the other steps - W,
+    With W warm-up steps, f the schedule over the other steps - W, and b = 1/25 for "one-cycle", else 1,
 
-        step < W:  (step + 1)/W · f(0)        step ≥ W:  f(step - W)
+        step < W:  (step + 1)/W · b        step ≥ W:  f(step - W)
 
-    so the rate rises to where the schedule begins: 1, or 1/25 for "one-cycle", which rises further by itself.  This is
+    so the rate rises to where the schedule begins; "one-cycle" rises further by itself.  Three steps or fewer are too
+    short for its rise: it then begins elsewhere than at b.  This is
     torch.optim.lr_scheduler.SequentialLR([LinearLR, the schedule], milestones=[W]).
 
     Args:
         name: the schedule.
         step: 0 … steps - 1.
-        steps: of the whole run, warm-up included.
+        steps: of the whole run, warm-up included; ≥ 1.
         warmup_steps: 0 … steps - 1.
-        step_every: "step" changes the rate after so many steps.
-        step_factor: by this factor.
+        step_every: "step" changes the rate after so many steps, ≥ 1.
+        step_factor: by this factor, > 0.
 
     Raises:
         ValueError: an argument; the message names it.
     """
-    if name not in SCHEDULES:
+    if not isinstance(name, str) or name not in SCHEDULES:
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}; got {name!r}")
-    if not 0 <= step < steps:
-        raise ValueError(f"step must lie in 0 … steps - 1 = {steps - 1}; got {step}")
-    if not 0 <= warmup_steps < steps:
-        raise ValueError(f"warmup_steps must lie in 0 … steps - 1 = {steps - 1}; got {warmup_steps}")
-    if step_every < 1:
-        raise ValueError(f"step_every must be >= 1; got {step_every}")
-    if not 0 < step_factor < math.inf:
-        raise ValueError(f"step_factor must be > 0 and finite; got {step_factor}")
+    steps, every = _count("steps", steps), _count("step_every", step_every)
+    step, warmup_steps = _index("step", step, steps), _index("warmup_steps", warmup_steps, steps)
+    factor = as_number("step_factor", step_factor, "be > 0 and finite", lambda number: 0 < number < math.inf)
+    if step < warmup_steps:
+        return warm_up(step, warmup_steps) * (LOWEST_BEFORE if name == "one-cycle" else 1.0)
+    if name == "step":
+        return stepwise(step - warmup_steps, steps - warmup_steps, every, factor)
+    return SCHEDULES[name](step - warmup_steps, steps - warmup_steps)
 
-    def schedule(step: int) -> float:
-        if name == "step":
-            return stepwise(step, steps - warmup_steps, step_every, step_factor)
-        return SCHEDULES[name](step, steps - warmup_steps)
 
-    return warm_up(step, warmup_steps) * schedule(0) if step < warmup_steps else schedule(step - warmup_steps)
+def _count(name: str, value: int) -> int:
+    return as_integer(name, value, "≥ 1", lambda number: number >= 1)
+
+
+def _index(name: str, value: int, steps: int) -> int:
+    return as_integer(name, value, f"in 0 … steps - 1 = {steps - 1}", lambda number: 0 <= number < steps)
 
 
 def _along_cosine(start: float, end: float, share: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from convlstm.backends import Array
 from convlstm.clipping import (
     CLIPPINGS,
     Clipping,
+    ClippingName,
     clip_global_norm,
     clip_tensor_norms,
     clip_values,
@@ -161,6 +163,59 @@ def test_squares_of_float32_do_not_overflow() -> None:
     np.testing.assert_allclose(clip_global_norm({"b": g})["b"], 0.5, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "g",
+    [
+        np.array([3e38, -3e38, 1], np.float32),  # the norm is beyond float32
+        np.array([1e200, 1.0]),  # a square is beyond float64
+        np.array([1e154, -1e154, 1e154]),  # their sum is
+        np.array([1.7e308, 1.7e308]),  # the norm itself is
+    ],
+)
+def test_norms_that_the_dtype_does_not_hold(g: Array) -> None:
+    largest = float(abs(g).max())
+    direction = g / largest / length(g / largest)
+    given_ = read_only({"b": g})
+    for rule in (normalise_tensors, clip_tensor_norms, clip_global_norm):
+        np.testing.assert_allclose(rule(given_)["b"], direction, rtol=relative(g), atol=1e-37)
+        assert rule(given_)["b"].dtype == g.dtype
+    np.testing.assert_allclose(clip_global_norm(given_, largest)["b"], direction * largest, rtol=relative(g), atol=0)
+    assert clip_global_norm(given_, 1e309)["b"] is given_["b"]
+
+
+def test_a_norm_beyond_float64_is_of_all_tensors() -> None:
+    clipped = clip_global_norm(read_only({"W": np.array([3e200]), "b": np.array([-4e200]), "p": np.ones(2)}), 10)
+    np.testing.assert_allclose([*clipped["W"], *clipped["b"]], [6, -8], rtol=1e-15)
+    np.testing.assert_allclose(clipped["p"], 2e-200, rtol=1e-15)
+
+
+# Of these rules before they minded overflow; a run's ledger depends on every bit.
+BITS: dict[ClippingName, dict[str, str]] = {
+    "value": {
+        "W": "9a99993e9a9999be0ad7233c9a99993e",
+        "b": "333333333333d33f333333333333d3bf",
+    },
+    "tensor": {
+        "W": "4ab74733c86597b33eed242f9999993e",
+        "b": "26083f459734c23fff627109b1e7d0bf",
+    },
+    "global": {
+        "W": "4ab74733c86597b33eed242f9999993e",
+        "b": "95f8b2a06f8c463e8b54ef821ef054be",
+    },
+    "normalise": {
+        "W": "136e26344e547cb45f7009300000803f",
+        "b": "ea62bec8a657de3fffa467bad12cecbf",
+    },
+}
+
+
+@pytest.mark.parametrize("rule", BITS)
+def test_ordinary_gradients_have_the_bits_they_always_had(rule: ClippingName) -> None:
+    g = read_only({"W": np.array([[3.1, -4.7], [0.01, 2e7]], np.float32), "b": np.array([0.7, -1.3])})
+    assert {name: array.tobytes().hex() for name, array in CLIPPINGS[rule](g, 0.3).items()} == BITS[rule]
+
+
 # PyTorch --------------------------------------------------------------------------------------------------------
 
 
@@ -190,11 +245,27 @@ def test_a_tensor_alone_is_clipped_as_all_of_them(limit: float) -> None:
 # Every rule -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("limit", [0, -1, float("nan")])
-@pytest.mark.parametrize("rule", [rule for name, rule in CLIPPINGS.items() if name != "none"])
-def test_an_impossible_limit(rule: Clipping, limit: float) -> None:
-    with pytest.raises(ValueError, match=f"^limit must be > 0; got {limit}$"):
-        rule({"b": np.ones(2)}, limit)
+@pytest.mark.parametrize("limit", [0, -1, float("nan"), "a", None])
+@pytest.mark.parametrize("rule", CLIPPINGS.values(), ids=CLIPPINGS.keys())
+def test_an_impossible_limit(rule: Clipping, limit: Any) -> None:
+    for gradients in ({"b": np.ones(2)}, {}):
+        with pytest.raises(ValueError, match=f"^limit must be > 0; got {limit!r}$"):
+            rule(gradients, limit)
+
+
+@pytest.mark.parametrize("gradients", [None, [np.ones(2)], {"b": [1.0]}, {"b": None}, {"b": np.ones(2, int)}])
+@pytest.mark.parametrize("rule", CLIPPINGS.values(), ids=CLIPPINGS.keys())
+def test_what_are_no_gradients(rule: Clipping, gradients: Any) -> None:
+    with pytest.raises(TypeError, match=r"^gradients(\['b'\])? must be (an array|a dictionary) of .*; got \w+$"):
+        rule(gradients)
+
+
+@pytest.mark.parametrize("rule", CLIPPINGS.values(), ids=CLIPPINGS.keys())
+def test_an_empty_array_stays_as_it_is(rule: Clipping) -> None:
+    clipped = rule(read_only({"empty": np.zeros((0, 2), np.float32), "b": np.array([2.0])}))
+    assert (clipped["empty"].shape, clipped["empty"].dtype) == ((0, 2), np.dtype("float32"))
+    assert clipped["b"].tolist() == [2.0 if rule is CLIPPINGS["none"] else 1.0]
+    assert rule({}) == {}
 
 
 @pytest.mark.parametrize("rule", CLIPPINGS.values(), ids=CLIPPINGS.keys())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -271,24 +272,64 @@ def test_a_learning_rate_set_from_outside_is_the_one_taken(name: str) -> None:
 @pytest.mark.parametrize(
     ("gradient", "error", "message"),
     [
-        (None, KeyError, "W"),
+        (None, KeyError, "^\"parameter 'W' has no gradient\"$"),
+        ([1.0], TypeError, r"^gradients\['W'\] must be an array of float32 or float64; got list$"),
         (np.ones(3), ValueError, r"gradient of 'W' must have shape \(2, 3\) and dtype float64; got \(3,\) and float64"),
         (np.ones((2, 3), np.float32), ValueError, r"gradient of 'W' must .* dtype float64; got \(2, 3\) and float32"),
     ],
-    ids=["missing", "shape", "dtype"],
+    ids=["missing", "list", "shape", "dtype"],
 )
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_step_that_raises_changes_nothing(
-    name: str, gradient: Array | None, error: type[Exception], message: str
-) -> None:
+def test_a_step_that_raises_changes_nothing(name: str, gradient: Any, error: type[Exception], message: str) -> None:
+    faulty = {"b": np.ones(3)} if gradient is None else {"b": np.ones(3), "W": gradient}
     optimizer, parameters = OPTIMIZERS[name](0.1), start()
     optimizer.step(parameters, gradients_at(0))
+    assert_a_step_changes_nothing(optimizer, parameters, faulty, error, message)
+
+
+def assert_a_step_changes_nothing(
+    optimizer: Optimizer, parameters: dict[str, Array], gradients: Any, error: type[Exception], message: str
+) -> None:
     before, steps, moments = dict(parameters), optimizer.steps, optimizer.moments
-    faulty = {"b": np.ones(3)} if gradient is None else {"b": np.ones(3), "W": gradient}
     with pytest.raises(error, match=message):
-        optimizer.step(parameters, faulty)
+        optimizer.step(parameters, gradients)
     assert all(parameters[key] is w for key, w in before.items())
-    assert (optimizer.steps, optimizer.moments) == (steps, moments) == (1, moments)
+    assert optimizer.steps == steps
+    assert optimizer.moments is moments
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_gradients_that_are_none_of_these_parameters(name: str) -> None:
+    for gradients, error, message in [
+        ({**gradients_at(0), "c": np.ones(1)}, ValueError, "^gradient of 'c' belongs to no parameter; there are W, b$"),
+        (None, TypeError, "^gradients must be a dictionary of arrays; got NoneType$"),
+        ([np.ones(3)], TypeError, "^gradients must be a dictionary of arrays; got list$"),
+    ]:
+        assert_a_step_changes_nothing(OPTIMIZERS[name](0.1), start(), gradients, error, message)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_parameters_that_are_not_floats(name: str) -> None:
+    """They would have become so."""
+    whole = {"W": np.arange(3)}
+    message = r"^parameters\['W'\] must be an array of float32 or float64; got int64$"
+    assert_a_step_changes_nothing(OPTIMIZERS[name](0.1), dict(whole), whole, TypeError, message)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("rate", [-1, math.nan, math.inf, "a", None])
+def test_an_impossible_learning_rate_set_from_outside(name: str, rate: Any) -> None:
+    optimizer = OPTIMIZERS[name](0.1)
+    optimizer.learning_rate = rate
+    message = f"^learning_rate must be >= 0 and finite; got {rate!r}$"
+    assert_a_step_changes_nothing(optimizer, start(), gradients_at(0), ValueError, message)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_learning_rate_that_a_schedule_brought_down_to_0_moves_nothing(name: str) -> None:
+    optimizer = OPTIMIZERS[name](0.1)
+    optimizer.learning_rate = 0.0
+    assert in_bytes(run(optimizer, 2)) == in_bytes(start())
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -357,7 +398,7 @@ def test_what_is_restored_is_not_the_dictionary_given() -> None:
 @pytest.mark.parametrize(
     ("name", "steps", "moments", "message"),
     [
-        ("adam", -1, {"m": {}, "v": {}}, "steps must be >= 0; got -1"),
+        *[("adam", n, {"m": {}, "v": {}}, f"^steps must be an integer ≥ 0; got {n!r}$") for n in (-1, 1.5, "a", True)],
         ("adam", 2, {"u": start()}, r"moments must be those of Adam \(m, v\); got u"),
         ("sgd", 2, {"m": start(), "v": start()}, r"moments must be those of SGD \(none\); got m, v"),
         ("adamw", 2, {}, r"moments must be those of AdamW \(m, v\); got none"),
@@ -377,7 +418,7 @@ def test_what_is_restored_is_not_the_dictionary_given() -> None:
     ],
 )  # fmt: skip
 def test_moments_that_do_not_fit_are_named(
-    name: str, steps: int, moments: dict[str, dict[str, Array]], message: str
+    name: str, steps: Any, moments: dict[str, dict[str, Array]], message: str
 ) -> None:
     optimizer = OPTIMIZERS[name](0.1)
     before = optimizer.moments
@@ -385,6 +426,21 @@ def test_moments_that_do_not_fit_are_named(
         restore(optimizer, steps, moments, start())
     assert optimizer.steps == 0
     assert optimizer.moments is before
+
+
+@pytest.mark.parametrize(
+    ("moments", "message"),
+    [
+        (None, "moments must be a dictionary of dictionaries of arrays; got NoneType"),
+        ({"u": 1}, r"moments\['u'\] must be a dictionary of arrays; got int"),
+        ({"u": {"W": 1, "b": 1}}, r"moments\['u'\]\['W'\] must be an array of float32 or float64; got int"),
+    ],
+)
+def test_what_are_no_moments(moments: Any, message: str) -> None:
+    optimizer = Momentum(0.1)
+    with pytest.raises(TypeError, match=f"^{message}$"):
+        restore(optimizer, 1, moments, start())
+    assert (optimizer.steps, optimizer.moments) == (0, {"u": {}})
 
 
 def test_defaults_are_those_that_the_docstrings_name() -> None:
@@ -399,9 +455,9 @@ def test_defaults_are_those_that_the_docstrings_name() -> None:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("rate", [0, -0.1, float("nan"), float("inf")])
-def test_an_impossible_learning_rate(name: str, rate: float) -> None:
-    with pytest.raises(ValueError, match=f"learning_rate must be > 0 and finite; got {rate}"):
+@pytest.mark.parametrize("rate", [0, -0.1, float("nan"), float("inf"), "a", None, [0.1], np.array([0.1, 0.2])])
+def test_an_impossible_learning_rate(name: str, rate: Any) -> None:
+    with pytest.raises(ValueError, match=f"^learning_rate must be > 0 and finite; got {re.escape(repr(rate))}$"):
         OPTIMIZERS[name](rate)
 
 
@@ -409,6 +465,9 @@ def test_an_impossible_learning_rate(name: str, rate: float) -> None:
     ("kind", "setting", "value", "right"),
     [
         (Momentum, "momentum", 1.0, "lie in 0 … 1, without 1"),
+        (Momentum, "momentum", "a", "lie in 0 … 1, without 1"),
+        (Momentum, "nesterov", "no", "be True or False"),
+        (Momentum, "nesterov", 1, "be True or False"),
         (Momentum, "momentum", -0.1, "lie in 0 … 1, without 1"),
         (RMSProp, "decay", 1.0, "lie in 0 … 1, without 1"),
         (RMSProp, "momentum", 1.5, "lie in 0 … 1, without 1"),
@@ -424,11 +483,12 @@ def test_an_impossible_learning_rate(name: str, rate: float) -> None:
                 ("epsilon", 0.0, "be > 0 and finite"),
             ]
         ],
+        (AdamW, "weight_decay", None, "be >= 0 and finite"),
         (AdamW, "weight_decay", -0.01, "be >= 0 and finite"),
         (AdamW, "weight_decay", float("inf"), "be >= 0 and finite"),
         (AdamW, "weight_decay", float("nan"), "be >= 0 and finite"),
     ],
 )
-def test_an_impossible_setting(kind: Callable[..., Optimizer], setting: str, value: float, right: str) -> None:
-    with pytest.raises(ValueError, match=f"^{setting} must {right}; got {value}$"):
+def test_an_impossible_setting(kind: Callable[..., Optimizer], setting: str, value: Any, right: str) -> None:
+    with pytest.raises(ValueError, match=f"^{setting} must {right}; got {value!r}$"):
         kind(0.1, **{setting: value})

@@ -77,6 +77,22 @@ def test_the_numbers_are_pytorchs(which: tuple[ScheduleName, int, int]) -> None:
     assert found == pytest.approx([float.fromhex(number) for number in recorded.split()], rel=1e-13, abs=0)
 
 
+# Of torch.optim 2.13.0, as `recorder._factors` makes them: (steps, warm-up steps) and the first four factors.
+CYCLES_WITHOUT_A_RISE = {
+    (4, 3): [0.04 / 3, 0.08 / 3, 0.04, 4e-6],
+    (5, 3): [0.04 / 3, 0.08 / 3, 0.04, 0.811745653949763],
+    (6, 3): [0.04 / 3, 0.08 / 3, 0.04, 0.9944154354509117],
+    (2, 1): [0.04, 4e-6],
+}
+
+
+@pytest.mark.parametrize("steps", CYCLES_WITHOUT_A_RISE)
+def test_warm_up_to_a_cycle_without_a_rise_is_pytorchs(steps: tuple[int, int]) -> None:
+    """The cycle of so few steps does not begin at 1/25; the warm-up ends there all the same."""
+    found = factors("one-cycle", steps[0], warmup_steps=steps[1])[:4]
+    assert found == pytest.approx(CYCLES_WITHOUT_A_RISE[steps], rel=1e-13, abs=0)
+
+
 # Warm-up and the one function that a configuration calls ---------------------------------------------------------
 
 
@@ -115,11 +131,15 @@ def test_without_warm_up_it_is_the_schedule_alone(name: ScheduleName, steps: int
     ("arguments", "message"),
     [
         ({"name": "cosin"}, "schedule must be one of constant, linear, step, cosine, one-cycle; got 'cosin'"),
-        ({"step": -1}, "step must lie in 0 … steps - 1 = 99; got -1"),
-        ({"step": 100}, "step must lie in 0 … steps - 1 = 99; got 100"),
-        ({"warmup_steps": -1}, "warmup_steps must lie in 0 … steps - 1 = 99; got -1"),
-        ({"warmup_steps": 100}, "warmup_steps must lie in 0 … steps - 1 = 99; got 100"),
-        ({"step_every": 0}, "step_every must be >= 1; got 0"),
+        ({"name": []}, r"schedule must be one of constant, linear, step, cosine, one-cycle; got \[\]"),
+        *[({"step": n}, f"step must be an integer in 0 … steps - 1 = 99; got {n!r}") for n in (-1, 100, 0.5, "a")],
+        *[
+            ({"warmup_steps": n}, f"warmup_steps must be an integer in 0 … steps - 1 = 99; got {n!r}")
+            for n in (-1, 100, 0.5, None, True)
+        ],
+        *[({"steps": n}, f"steps must be an integer ≥ 1; got {n!r}") for n in (0, 9.5, math.inf, "a")],
+        *[({"step_every": n}, f"step_every must be an integer ≥ 1; got {n!r}") for n in (0, 1.5, math.nan, "a")],
+        ({"step_factor": "a"}, "step_factor must be > 0 and finite; got 'a'"),
         ({"step_factor": 0.0}, "step_factor must be > 0 and finite; got 0.0"),
         ({"step_factor": math.inf}, "step_factor must be > 0 and finite; got inf"),
         ({"step_factor": math.nan}, "step_factor must be > 0 and finite; got nan"),
@@ -128,3 +148,10 @@ def test_without_warm_up_it_is_the_schedule_alone(name: ScheduleName, steps: int
 def test_impossible_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         learning_rate_factor(**{"name": "cosine", "step": 0, "steps": 100, **arguments})
+
+
+def test_a_factor_that_no_number_holds() -> None:
+    settings = {"step_every": 1, "step_factor": 1e300}
+    assert factors("step", 2, **settings) == [1, 1e300]
+    with pytest.raises(ValueError, match=r"^step_factor\^⌊step/step_every⌋ must be < 2\^1024; got 1e\+300\^2$"):
+        factors("step", 3, **settings)
