@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import sys
 import types
 import typing
@@ -14,9 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import tomli_w
-
-from convlstm.settings import TABLES, Config, ConfigError, Data, Model, Training, settings
+from convlstm.settings import TABLES, Config, ConfigError, Data, Model, Training, as_toml, settings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -55,6 +54,8 @@ def load_config(name: str) -> Config:
     if name in PRESETS:
         return PRESETS[name]
     path = Path(name)
+    if path.is_dir() and (path / "config.toml").is_file():
+        raise ConfigError(f"{name!r} is a directory; its configuration is in {path / 'config.toml'}")
     if path.suffix != ".toml":
         presets = ", ".join(PRESETS)
         raise ConfigError(f"{name!r} is neither a preset ({presets}) nor a .toml file{_nearest(name, PRESETS)}")
@@ -62,7 +63,9 @@ def load_config(name: str) -> Config:
         return config_from(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(f"{name}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ConfigError) as error:
+    except RecursionError:
+        raise ConfigError(f"{name}: brackets are nested too deeply") from None
+    except ValueError as error:  # not UTF-8, not TOML, an integer of thousands of digits, or no configuration
         raise ConfigError(f"{name}: {error}") from None
 
 
@@ -75,39 +78,44 @@ def config_from(tables: Mapping[str, Any]) -> Config:
     known = typing.get_type_hints(Config)
     for table in tables:
         if table not in known:
-            raise ConfigError(f"unknown table [{table}]{_right(table, known)}")
-    return Config(**{table: _table(table, known[table], values) for table, values in tables.items()})
+            raise ConfigError(f"unknown table {table!r}{_right(table, known)}")
+    try:
+        return Config(**{table: _table(table, known[table], values) for table, values in tables.items()})
+    except RecursionError:  # in the words about a value that is wrong in any case
+        raise ConfigError("brackets are nested too deeply") from None
 
 
 def _table(table: str, kind: type, given: object) -> Any:
     if not isinstance(given, Mapping):
-        raise ConfigError(f"{table} must be a table of settings; got {given!r}")
+        raise ConfigError(f"{table} must be a table of settings; got {as_toml(given)}")
     types_of = typing.get_type_hints(kind)
     values = {}
     for key, value in given.items():
         if key not in types_of:
-            raise ConfigError(f"unknown setting {key} in [{table}]{_right(key, types_of)}")
+            raise ConfigError(f"unknown setting {key!r} in [{table}]{_right(key, types_of)}")
         values[key] = _value(f"[{table}] {key}", types_of[key], value)
     return kind(**values)
 
 
 def _value(name: str, kind: Any, value: Any) -> Any:
     """Return `value` if it has the setting's type.  TOML has no null: "none" stands for None."""
-    if kind is float and type(value) is int and abs(value) <= sys.float_info.max:
+    if type(value) is int and abs(value) > (sys.float_info.max if kind is float else 2**64):
+        raise ConfigError(f"{name} is too large; got an integer of {value.bit_length()} bits")
+    if kind is float and type(value) is int:
         return float(value)
     if typing.get_origin(kind) is tuple:  # first: to Python 3.10 tuple[int, ...] is a type
         if isinstance(value, list) and value and all(type(item) is int and item > 0 for item in value):
             return tuple(value)
-        raise ConfigError(f"{name} must be a list of integers > 0; got {value!r}")
+        raise ConfigError(f"{name} must be a list of integers > 0; got {as_toml(value)}")
     if isinstance(kind, type):
         if type(value) is kind:
             return value
-        raise ConfigError(f"{name} must be {_words(kind)}; got {value!r}")
+        raise ConfigError(f"{name} must be {_words(kind)}; got {as_toml(value)}")
     named = _named(kind)
     if isinstance(value, str) and value in named:
         return named[value]
-    right = ", ".join(map(repr, named))
-    raise ConfigError(f"{name} must be one of {right}; got {value!r}{_nearest(str(value), named)}")
+    right = ", ".join(map(as_toml, named))
+    raise ConfigError(f"{name} must be one of {right}; got {as_toml(value)}{_nearest(str(value), named)}")
 
 
 def _named(kind: Any) -> dict[str, str | None]:
@@ -144,18 +152,21 @@ def parse_setting(text: str) -> tuple[str, object]:
     """Return name and value of ``TABLE.KEY=VALUE``; a VALUE that is not TOML, as a bare word, is a text.
 
     Raises:
-        ConfigError: there is no such setting, or no "=".
+        ConfigError: there is no such setting, no "=", or the VALUE is nested too deeply.
     """
     name, equals, written = text.partition("=")
+    name = name.strip()
     known = [f"{table}.{described.name}" for table, described in settings()]
     if not equals:
         raise ConfigError(f"a setting is given as TABLE.KEY=VALUE; got {text!r}")
     if name not in known:
         keys = {one.partition(".")[2]: one for one in known}  # learning_rate, without its table, is near enough
         near = keys.get(name.rpartition(".")[2]) or next(iter(difflib.get_close_matches(name, known, n=1)), None)
-        raise ConfigError(f"unknown setting {name}" + (f"; did you mean {near}?" if near else ""))
+        raise ConfigError(f"unknown setting {name!r}" + (f"; did you mean {near}?" if near else ""))
     try:
         (value,) = tomllib.loads(f"value = {written}").values()
+    except RecursionError:
+        raise ConfigError(f"{name}: brackets are nested too deeply") from None
     except ValueError:  # not TOML, or more than one line of it
         value = written
     return name, value
@@ -188,7 +199,7 @@ def config_as_toml(config: Config) -> str:
     """
     lines: list[str] = []
     for table, values in _as_tables(config).items():
-        written = {key: _toml(key, value) for key, value in values.items()}
+        written = {key: f"{key} = {as_toml(value)}" for key, value in values.items()}
         width = min(max(map(len, written.values())), WIDEST)
         lines += ["", f"[{table}]"] if lines else [f"[{table}]"]
         lines += [f"{written[one.key]:{width}}  # {_comment(one)}" for one in described_settings(table)]
@@ -213,10 +224,9 @@ def described_settings(table: str) -> Iterator[Described]:
     """Yield every setting of a table in words."""
     types_of = typing.get_type_hints(TABLES[table])
     for described in dataclasses.fields(TABLES[table]):
-        default = _toml("", _as_toml_value(described.default)).removeprefix(" = ")
         words = [described.metadata["help"], *map(_condition, described.metadata["read_where"].items())]
         kind = _kind(types_of[described.name], described.metadata["within"])
-        yield Described(described.name, kind, default, "; ".join(words))
+        yield Described(described.name, kind, as_toml(described.default), "; ".join(words))
 
 
 def _condition(where: tuple[str, tuple[str, ...]]) -> str:
@@ -226,8 +236,8 @@ def _condition(where: tuple[str, tuple[str, ...]]) -> str:
 def _kind(kind: Any, within: str) -> str:
     if typing.get_origin(kind) is tuple:
         return "list of integers > 0"
-    if kind in (int, float):  # "finite" goes without saying where nothing is wrong
-        return f"{_words(kind).split()[1]} {within}".removesuffix(" and finite").removesuffix(" finite")
+    if kind in (int, float):  # what float32 can hold goes without saying where nothing is wrong
+        return re.sub(r"( and)? finite in float32$", "", f"{_words(kind).split()[1]} {within}")
     return _words(kind).removeprefix("a ") if isinstance(kind, type) else f"one of {', '.join(_named(kind))}"
 
 
@@ -241,10 +251,3 @@ def _as_tables(config: Config) -> dict[str, dict[str, Any]]:
 
 def _as_toml_value(value: Any) -> Any:
     return "none" if value is None else list(value) if isinstance(value, tuple) else value
-
-
-def _toml(key: str, value: Any) -> str:
-    """Return one line; tomli_w writes each item of a list on its own."""
-    if isinstance(value, list):
-        return f"{key} = [{', '.join(map(str, value))}]"
-    return f"{key} = {tomli_w.dumps({'value': value}).removeprefix('value = ').rstrip()}"

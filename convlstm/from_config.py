@@ -54,17 +54,26 @@ def make_model(config: Config, backend: str) -> FrameModel:
     """
     made = untrained_model(config, backend)
     if config.model.weights:
-        loaded = load_parameters(config.model.weights)
-        assign_parameters(made.parameters, loaded, made.backend.asarray)
-        for name, array in loaded.items():
-            if not np.isfinite(array).all():
-                raise ConfigError(f"{config.model.weights}: parameter {name!r} holds an infinity or a NaN")
+        assign_weights(made, config.model.weights)
         return made
     if config.model.readout_bias:
         frames = made.backend.to_numpy(sequences(config, made, "train", range(SEQUENCES_FOR_MEAN)))
         check_frames("data for the initial mean", frames, range(SEQUENCES_FOR_MEAN))
         made.start_from_mean(float(frames.mean(dtype=np.float64)))
     return made
+
+
+def assign_weights(model: FrameModel, path: str) -> None:
+    """Give a model the parameters of a file or folder.
+
+    Raises:
+        ValueError: it cannot be read or does not fit, or a parameter is not finite; the message names it.
+    """
+    loaded = load_parameters(path)
+    for name, array in loaded.items():
+        if not np.isfinite(array).all():
+            raise ConfigError(f"{path}: parameter {name!r} holds an infinity or a NaN")
+    assign_parameters(model.parameters, loaded, model.backend.asarray)
 
 
 OPTIMIZERS: dict[OptimizerName, Callable[[Training], Optimizer]] = {

@@ -21,7 +21,7 @@ from convlstm.config import Config
 from convlstm.dropout import Draws
 from convlstm.frame_model import FrameModel
 from convlstm.from_config import KINDS as MODEL_KINDS
-from convlstm.from_config import step_arguments, untrained_model
+from convlstm.from_config import assign_weights, step_arguments, untrained_model
 from convlstm.gradcheck import LengthsReport, Report, check_gradients, check_gradients_over_time
 from convlstm.gradcheck.check import check_problem
 from convlstm.gradcheck.scripts import ScriptError, describe, load_function, takes_length
@@ -33,6 +33,7 @@ from convlstm.randomness import generator
 from convlstm.recurrence import State
 
 Arrays = Mapping[str, Array]
+LENGTHS = "1,2,3,5"  # of a script's function, where none are asked for
 FRAMES = 2  # shown, and again as many fed back, when a configured model is checked
 WIDTH = 76  # of the longest variant's name in the table
 MASK = mask_of_lengths((3, 1), 3)
@@ -123,19 +124,21 @@ def check_configured(config: Config, backend: str, show: Callable[[str], None]) 
     return report.ok
 
 
-def check_script(reference: str, lengths: str, seed: int, show: Callable[[str], None]) -> bool:
+def check_script(reference: str, lengths: str | None, seed: int, show: Callable[[str], None]) -> bool:
     """Check what a function of somebody's script returns; show the report. Return whether all is right.
 
     Raises:
         ScriptError: see `load_function`; or the function, or the loss, fails or returns something else.
-        ValueError: `lengths` are no numbers.
+        ValueError: `lengths` are no numbers, or the function takes no length.
     """
     try:
-        chosen = tuple(int(length) for length in lengths.split(","))
+        chosen = tuple(int(length) for length in (LENGTHS if lengths is None else lengths).split(","))
     except ValueError:
         raise ValueError(f"--lengths must be whole numbers with commas between; got {lengths!r}") from None
     function = load_function(reference)
     over_time = takes_length(function)
+    if lengths is not None and not over_time:
+        raise ValueError(f"--lengths belongs to a function that takes one; {reference} takes no argument")
     report: Report | LengthsReport
     try:
         if over_time:
@@ -186,25 +189,34 @@ def model_variant(backend: str, seed: int, kind: str, given: Mapping[str, Any], 
     """Return a model of two small layers and four frames; `given` are arguments of its `loss_and_gradients`."""
     chosen = {"kernel_size": (1, 2), "spatial_shape": (4, 2), **settings}
     model = MODEL_KINDS[kind](1, (2, 1), dtype="float64", backend=backend, seed=seed, **chosen)
-    return _of_model(
-        f"{kind}: {_named(settings, given)}", model, (2, 4, 1, 4, 2), {"draws": Draws(seed), **given}, seed
-    )
+    at, options = _moved(model.backend, model.parameters, seed), {"draws": Draws(seed), **given}
+    return _of_model(f"{kind}: {_named(settings, given)}", model, at, (2, 4, 1, 4, 2), options, seed)
 
 
 def configured_variant(config: Config, backend: str) -> Variant:
     """Return a configured model in float64, on few frames of the size that is configured, in the midst of training.
 
     It is given what a step of training gives it, dropout and scheduled sampling included, but for `truncate`.
+    Configured weights are checked as they are.
 
     Raises:
-        BackendUnavailable, ValueError: see `FrameModel`.
+        BackendUnavailable, ValueError: see `FrameModel`, `assign_weights`.
     """
     context, horizon = min(config.data.context, FRAMES), min(config.data.horizon, FRAMES)
     few = replace(config, data=replace(config.data, context=context, horizon=horizon))
     given = step_arguments(few, range(2), few.training.sampling_steps // 2)
     given.pop("truncate", None)
     shape = (2, context + horizon, 1, few.data.size, few.data.size)
-    return _of_model("configured", untrained_model(few, backend, "float64"), shape, given, few.training.seed)
+    model, seed = untrained_model(few, backend, "float64"), few.training.seed
+    at = _given(few, backend) if few.model.weights else _moved(model.backend, model.parameters, seed)
+    return _of_model("configured", model, at, shape, given, seed)
+
+
+def _given(config: Config, backend: str) -> dict[str, Array]:
+    """Return the configured weights, which training takes in float32, as the same numbers in float64."""
+    model = untrained_model(config, backend)
+    assign_weights(model, config.model.weights)
+    return {name: array.astype("float64") for name, array in model.parameters.items()}
 
 
 def _named(settings: Mapping[str, Any], given: Mapping[str, Any]) -> str:
@@ -266,17 +278,17 @@ def _pairs(time: str, of: Sequence[str], arrays: Arrays) -> tuple[State, ...]:
     return tuple((arrays[f"h{time}{k}"], arrays[f"c{time}{k}"]) for k in of)
 
 
-def _of_model(name: str, model: FrameModel, shape: tuple[int, ...], given: Mapping[str, Any], seed: int) -> Variant:
+def _of_model(
+    name: str, model: FrameModel, at: dict[str, Array], shape: tuple[int, ...], given: Mapping[str, Any], seed: int
+) -> Variant:
+    """Return a model that is checked at the parameters `at`."""
     frames = model.backend.asarray(generator(seed, "self_check/frames").random(shape))
 
     def both(arrays: Arrays) -> tuple[float, dict[str, Array]]:
         model.parameters = dict(arrays)
         return model.loss_and_gradients(frames, **given)
 
-    return Variant(
-        name, lambda arrays: both(arrays)[0], _moved(model.backend, model.parameters, seed),
-        lambda arrays: both(arrays)[1],
-    )  # fmt: skip
+    return Variant(name, lambda arrays: both(arrays)[0], at, lambda arrays: both(arrays)[1])
 
 
 def _shapes(arrays: Arrays) -> dict[str, tuple[int, ...]]:

@@ -8,12 +8,16 @@ under which alone it is read.  Reading and writing files is config.py's subject.
 from __future__ import annotations
 
 import dataclasses
-import math
+import datetime
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+import numpy as np
+import tomli_w
+
 from convlstm.clipping import ClippingName
+from convlstm.data.digits import SMALLEST_FRAME
 from convlstm.losses import LossName
 from convlstm.parameters import Kind
 from convlstm.schedules import ScheduleName
@@ -22,14 +26,20 @@ T = TypeVar("T")
 ModelName = Literal["next-frame", "encoder-forecaster"]
 OptimizerName = Literal["sgd", "momentum", "rmsprop", "adam", "adamw"]
 
+# Weights are float32: what is less than the smallest may be 0 there, what is more than the largest is infinite.
+SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+FRAME = f"≥ {SMALLEST_FRAME}"
+
 # What a number may be.  No comparison holds for NaN, so that none of these lets it in.
 RANGES: dict[str, Callable[[float], bool]] = {
     "> 0": lambda value: value > 0,
     "≥ 0": lambda value: value >= 0,
-    "> 0 and finite": lambda value: 0 < value < math.inf,
-    "≥ 0 and finite": lambda value: 0 <= value < math.inf,
+    FRAME: lambda value: value >= SMALLEST_FRAME,
+    "≥ 0 and < 2**64": lambda value: 0 <= value < 2**64,
     "≥ 0 and < 1": lambda value: 0 <= value < 1,
-    "finite": math.isfinite,
+    "> 0 and finite in float32": lambda value: SMALLEST <= value <= LARGEST,
+    "≥ 0 and finite in float32": lambda value: 0 <= value <= LARGEST,
+    "finite in float32": lambda value: abs(value) <= LARGEST,
 }
 
 
@@ -57,7 +67,7 @@ def setting(
 class Data:
     """[data]: two digits that drift and bounce; see data/digits.py."""
 
-    size: int = setting(32, "height and width of a frame, pixels")
+    size: int = setting(32, "height and width of a frame, pixels", within=FRAME)
     context: int = setting(5, "frames that are shown")
     horizon: int = setting(5, "frames to predict")
     test_sequences: int = setting(100, "sequences scored after training")
@@ -77,7 +87,9 @@ class Model:
     patch: int = setting(2, "P: P×P pixels become one pixel with P·P channels")
     bias: Kind = setting("channel", "of the gates: one per channel, or per channel and pixel")
     forget_bias: float = setting(
-        1.0, 'initial bias of the forget gate; where bias is "none" a constant', within="finite"
+        1.0,
+        'initial bias of the forget gate, where weights hold none; where bias is "none" a constant',
+        within="finite in float32",
     )
     peephole: Kind = setting(None, "weights from the cell to the gates: one per channel, or per channel and pixel")
     layer_norm: Kind = setting(
@@ -103,10 +115,10 @@ class Training:
 
     steps: int = setting(300, "batches to train on")
     batch_size: int = setting(4, "sequences of a batch")
-    seed: int = setting(0, "of weights, data and dropout", within="≥ 0")
+    seed: int = setting(0, "of weights, data and dropout", within="≥ 0 and < 2**64")
     loss: LossName = setting("bce", "what is made small, a mean over pixels and frames")
     optimizer: OptimizerName = setting("adam", "how the weights move")
-    learning_rate: float = setting(5e-3, "step length before the schedule's factor", within="> 0 and finite")
+    learning_rate: float = setting(5e-3, "step length before the schedule's factor", within="> 0 and finite in float32")
     momentum: float = setting(
         0.9, "share of the last step that is kept", within="≥ 0 and < 1", read_where={"optimizer": ("momentum",)}
     )
@@ -120,12 +132,12 @@ class Training:
         0.999, "decay of the mean of squared gradients", within="≥ 0 and < 1", read_where={"optimizer": ADAPTIVE}
     )
     epsilon: float = setting(
-        1e-8, "keeps a division from one by 0", within="> 0 and finite",
+        1e-8, "keeps a division from one by 0", within="> 0 and finite in float32",
         read_where={"optimizer": ("rmsprop", *ADAPTIVE)},
     )  # fmt: skip
     weight_decay: float = setting(
-        0.01, "share of the weights taken off at each step, times the learning rate", within="≥ 0 and finite",
-        read_where={"optimizer": ("adamw",)},
+        0.01, "share of the weights taken off at each step, times the learning rate",
+        within="≥ 0 and finite in float32", read_where={"optimizer": ("adamw",)},
     )  # fmt: skip
     schedule: ScheduleName = setting("linear", "how the learning rate changes over the run")
     warmup_steps: int = setting(
@@ -133,14 +145,14 @@ class Training:
     )
     step_every: int = setting(100, "steps until the next factor", read_where={"schedule": ("step",)})
     step_factor: float = setting(
-        0.1, "factor of the learning rate", within="> 0 and finite", read_where={"schedule": ("step",)}
+        0.1, "factor of the learning rate", within="> 0 and finite in float32", read_where={"schedule": ("step",)}
     )
     clipping: ClippingName = setting(
         "global",
         "of each value, of each tensor's norm, of the norm of all; normalise: tensors with a larger value get norm 1",
     )
     clip_at: float = setting(
-        1.0, "the largest value or norm that is left as it is", within="> 0 and finite",
+        1.0, "the largest value or norm that is left as it is", within="> 0 and finite in float32",
         read_where={"clipping": ("value", "tensor", "global", "normalise")},
     )  # fmt: skip
     sampling_steps: int = setting(
@@ -169,11 +181,24 @@ def settings() -> list[tuple[str, dataclasses.Field[Any]]]:
     return [(table, described) for table, kind in TABLES.items() for described in dataclasses.fields(kind)]
 
 
+def as_toml(value: object) -> str:
+    """Return a value as TOML writes it, on one line; None as "none", and what TOML cannot hold as Python writes it."""
+    if value is None:
+        return '"none"'
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(as_toml, value))}]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{as_toml(key)} = {as_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (bool, int, float, str, datetime.date, datetime.time)):
+        return tomli_w.dumps({"value": value}).removeprefix("value = ").rstrip("\n")
+    return repr(value)
+
+
 def differing_settings(one: Config, other: Config, words: str) -> list[str]:
-    """Return the settings in which two configurations differ, both values put into `words`, as ": {} became {}"."""
+    """Return the settings in which two configurations differ, both values as TOML in `words`, as ": {} became {}"."""
     names = [(table, described.name, f"{table}.{described.name}") for table, described in settings()]
     return [
-        f"[{table}] {key}" + words.format(repr(one.value(name)), repr(other.value(name)))
+        f"[{table}] {key}" + words.format(as_toml(one.value(name)), as_toml(other.value(name)))
         for table, key, name in names
         if one.value(name) != other.value(name)
     ]
@@ -211,20 +236,25 @@ class Config:
             value = self.value(condition if "." in condition else f"{table}.{condition}")
             if value not in allowed:
                 where = "[{}] {}".format(*condition.split(".")) if "." in condition else condition
-                right = " or ".join(map(repr, allowed))
-                raise ConfigError(f"[{table}] {described.name} is read only where {where} is {right}; it is {value!r}")
+                right, found = " or ".join(map(as_toml, allowed)), as_toml(value)
+                raise ConfigError(f"[{table}] {described.name} is read only where {where} is {right}; it is {found}")
 
 
 def _check_number(name: str, value: object, within: str) -> None:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and not RANGES[within](value):
-        raise ConfigError(f"{name} must be {within}; got {value}")
+        raise ConfigError(f"{name} must be {within}; got {as_toml(value)}")
 
 
 def _check_together(data: Data, model: Model, training: Training) -> None:
     if data.size % model.patch:
         raise ConfigError(f"[model] patch must divide [data] size; got {model.patch} and {data.size}")
     if training.loss == "bce" and model.output != "sigmoid":
-        raise ConfigError(f"[training] loss 'bce' needs [model] output 'sigmoid'; got {model.output!r}")
+        raise ConfigError(f'[training] loss "bce" needs [model] output "sigmoid"; got {as_toml(model.output)}')
+    if model.weights and model.bias is not None and model.forget_bias != Model.forget_bias:
+        raise ConfigError(
+            '[model] forget_bias is read only where weights is "" or bias is "none", for weights hold a bias; '
+            f"they are {as_toml(model.weights)} and {as_toml(model.bias)}"
+        )
     if training.warmup_steps >= training.steps:
         given = f"{training.warmup_steps} and {training.steps}"
         raise ConfigError(f"[training] warmup_steps must be fewer than steps; got {given}")

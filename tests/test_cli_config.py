@@ -110,15 +110,27 @@ def test_flags_and_settings_are_put_in_together(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("training.stesp=3", "unknown setting training.stesp; did you mean training.steps?"),
-        ("training.loss=msee", "must be one of 'mse', 'mae', 'bce'; got 'msee'; did you mean mse?"),
-        ("training.momentum=0.5", "[training] momentum is read only where optimizer is 'momentum'; it is 'adam'"),
+        ("training.stesp=3", "unknown setting 'training.stesp'; did you mean training.steps?"),
+        ("training.loss=msee", 'must be one of "mse", "mae", "bce"; got "msee"; did you mean mse?'),
+        ("training.momentum=0.5", '[training] momentum is read only where optimizer is "momentum"; it is "adam"'),
     ],
 )
 def test_a_wrong_setting_is_named(setting: str, message: str) -> None:
     result = convlstm("train", "digits", "--set", setting)
     assert isinstance(result.exception, ConfigError)
     assert message in str(result.exception)
+
+
+@pytest.mark.parametrize("option", ["--backend", "--weights", "--out"])
+@pytest.mark.parametrize("more", [[], ["--resume"]], ids=["", "resume"])
+def test_an_empty_option_is_not_its_default(
+    option: str, more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = convlstm("train", "digits", option, "", *more)
+    assert isinstance(result.exception, ValueError)
+    assert str(result.exception) == f"{option} is empty; leave it out for its default"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_help_leads_to_the_settings() -> None:

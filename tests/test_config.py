@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from dataclasses import Field
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -27,8 +28,13 @@ from convlstm.config import (
     overridden,
     parse_setting,
 )
-from convlstm.settings import RANGES
+from convlstm.settings import LARGEST, RANGES, SMALLEST, as_toml, differing_settings
 from convlstm.settings import settings as all_settings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 def write(directory: Path, text: str) -> str:
@@ -64,6 +70,8 @@ def numbers(kind: type, within: str) -> st.SearchStrategy[Any]:
     every = st.integers(0, 64) if kind is int else st.floats(allow_nan=False, allow_infinity=False)
     if within == "≥ 0 and < 1":
         every = st.floats(0, 1, exclude_max=True)
+    elif within.endswith("float32"):
+        every = st.floats(SMALLEST, LARGEST) | st.floats(-LARGEST, LARGEST)
     return every.filter(RANGES[within])
 
 
@@ -73,7 +81,7 @@ def values(table: str, described: Field[Any]) -> st.SearchStrategy[Any]:
     by_name = {
         "seed": st.integers(0, 2**64 - 1),
         "patch": st.sampled_from([1, 2, 4]),
-        "size": st.integers(1, 16).map(lambda n: 4 * n),
+        "size": st.integers(4, 16).map(lambda n: 4 * n),
         "hidden_channels": st.lists(st.integers(1, 64), min_size=1, max_size=4).map(tuple),
         "weights": st.text(st.characters(codec="utf-8")),
         "readout_bias": st.booleans(),
@@ -103,6 +111,8 @@ def configs(draw: st.DrawFn) -> Config:
     if data["horizon"] == 1:
         to["sampling_steps"] = 0
     to["warmup_steps"] %= to["steps"]
+    if model["weights"] and model["bias"] is not None:
+        model["forget_bias"] = Model.forget_bias
     return Config(Data(**data), Model(**model), Training(**to))
 
 
@@ -148,61 +158,76 @@ def test_no_two_tables_share_a_setting() -> None:
 
 WRONG = {
     # An unknown name, and the nearest that is known.
-    "[modell]": "unknown table [modell]; did you mean model?",
-    "[zzz]": "unknown table [zzz]; known are data, model, training",
-    "steps = 3": "unknown table [steps]; did you mean steps in [training]?",
-    "[training]\nlearning_rat = 1": "unknown setting learning_rat in [training]; did you mean learning_rate?",
-    "[data]\nbatch_size = 1": "unknown setting batch_size in [data]; did you mean batch_size in [training]?",
-    "[data]\nq = 1": "unknown setting q in [data]; known are"
+    "[modell]": "unknown table 'modell'; did you mean model?",
+    "[zzz]": "unknown table 'zzz'; known are data, model, training",
+    "steps = 3": "unknown table 'steps'; did you mean steps in [training]?",
+    "[training]\nlearning_rat = 1": "unknown setting 'learning_rat' in [training]; did you mean learning_rate?",
+    "[data]\nbatch_size = 1": "unknown setting 'batch_size' in [data]; did you mean batch_size in [training]?",
+    "[data]\nq = 1": "unknown setting 'q' in [data]; known are"
     " size, context, horizon, test_sequences, validation_sequences",
+    '"" = 3': "unknown table ''; known are data, model, training",
+    '[training]\n"" = 3': "unknown setting '' in [training]; known are " + ", ".join(vars(Training())),
     "model = 3": "model must be a table of settings; got 3",
     "[[model]]": "model must be a table of settings; got [{}]",
     # A value of another type.  To Python True is an integer; to a reader of a configuration it is not.
-    "[training]\nsteps = true": "[training] steps must be an integer; got True",
+    "[training]\nsteps = true": "[training] steps must be an integer; got true",
     "[training]\nsteps = 3.0": "[training] steps must be an integer; got 3.0",
-    '[training]\nsteps = "3"': "[training] steps must be an integer; got '3'",
-    "[training]\nlearning_rate = true": "[training] learning_rate must be a number; got True",
-    '[training]\nlearning_rate = "fast"': "[training] learning_rate must be a number; got 'fast'",
+    '[training]\nsteps = "3"': '[training] steps must be an integer; got "3"',
+    "[training]\nlearning_rate = true": "[training] learning_rate must be a number; got true",
+    '[training]\nlearning_rate = "fast"': '[training] learning_rate must be a number; got "fast"',
     "[model]\nhidden_channels = 64": "[model] hidden_channels must be a list of integers > 0; got 64",
     "[model]\nhidden_channels = []": "[model] hidden_channels must be a list of integers > 0; got []",
     "[model]\nhidden_channels = [8, 0]": "[model] hidden_channels must be a list of integers > 0; got [8, 0]",
-    "[model]\nhidden_channels = [8, true]": "[model] hidden_channels must be a list of integers > 0; got [8, True]",
-    '[training]\nloss = "msee"': "[training] loss must be one of 'mse', 'mae', 'bce'; got 'msee'; did you mean mse?",
+    "[model]\nhidden_channels = [8, true]": "[model] hidden_channels must be a list of integers > 0; got [8, true]",
+    '[training]\nloss = "msee"': '[training] loss must be one of "mse", "mae", "bce"; got "msee"; did you mean mse?',
     "[model]\nreadout_bias = 1": "[model] readout_bias must be true or false; got 1",
-    '[model]\nbias = "pixl"': "[model] bias must be one of 'channel', 'pixel', 'none'; got 'pixl'; did you mean pixel?",
-    "[model]\npeephole = false": "[model] peephole must be one of 'channel', 'pixel', 'none'; got False",
+    '[model]\nbias = "pixl"': '[model] bias must be one of "channel", "pixel", "none"; got "pixl"; did you mean pixel?',
+    "[model]\npeephole = false": '[model] peephole must be one of "channel", "pixel", "none"; got false',
+    "[training]\nsteps = 1979-05-27": "[training] steps must be an integer; got 1979-05-27",
+    "[data]\nsize = {a = [true]}": '[data] size must be an integer; got {"a" = [true]}',
+    '[training]\nloss = ["mse"]': '[training] loss must be one of "mse", "mae", "bce"; got ["mse"]; did you mean mse?',
     # A number out of its range.
+    f"[data]\nsize = 0x1{99 * '0'}": "[data] size is too large; got an integer of 397 bits",
+    "[data]\nsize = 15": "[data] size must be ≥ 16; got 15",
+    f"[training]\nseed = {2**64}": f"[training] seed must be ≥ 0 and < 2**64; got {2**64}",
+    "[training]\nlearning_rate = 1e39": "[training] learning_rate must be > 0 and finite in float32; got 1e+39",
+    "[training]\nlearning_rate = 1e-39": "[training] learning_rate must be > 0 and finite in float32; got 1e-39",
+    "[training]\nepsilon = 1e-300": "[training] epsilon must be > 0 and finite in float32; got 1e-300",
+    "[training]\nclip_at = 1e-300": "[training] clip_at must be > 0 and finite in float32; got 1e-300",
+    "[model]\nforget_bias = -1e39": "[model] forget_bias must be finite in float32; got -1e+39",
     "[training]\nsteps = 0": "[training] steps must be > 0; got 0",
     "[data]\nhorizon = -1": "[data] horizon must be > 0; got -1",
-    "[training]\nseed = -1": "[training] seed must be ≥ 0; got -1",
-    "[training]\nlearning_rate = 0": "[training] learning_rate must be > 0 and finite; got 0.0",
-    "[training]\nlearning_rate = nan": "[training] learning_rate must be > 0 and finite; got nan",
-    "[training]\nlearning_rate = inf": "[training] learning_rate must be > 0 and finite; got inf",
-    "[training]\nlearning_rate = 1" + 400 * "0": f"[training] learning_rate must be a number; got 1{400 * '0'}",
+    "[training]\nseed = -1": "[training] seed must be ≥ 0 and < 2**64; got -1",
+    "[training]\nlearning_rate = 0": "[training] learning_rate must be > 0 and finite in float32; got 0.0",
+    "[training]\nlearning_rate = nan": "[training] learning_rate must be > 0 and finite in float32; got nan",
+    "[training]\nlearning_rate = inf": "[training] learning_rate must be > 0 and finite in float32; got inf",
+    "[training]\nlearning_rate = 1" + 400 * "0": "[training] learning_rate is too large; got an integer of 1329 bits",
     "[training]\nbeta1 = 1": "[training] beta1 must be ≥ 0 and < 1; got 1.0",
     "[model]\ndropout = 1": "[model] dropout must be ≥ 0 and < 1; got 1.0",
     "[model]\nrecurrent_dropout = -0.5": "[model] recurrent_dropout must be ≥ 0 and < 1; got -0.5",
-    "[model]\nforget_bias = inf": "[model] forget_bias must be finite; got inf",
+    "[model]\nforget_bias = inf": "[model] forget_bias must be finite in float32; got inf",
     "[data]\nvalidation_sequences = -1": "[data] validation_sequences must be ≥ 0; got -1",
     "[training]\nkeep_checkpoints = 0": "[training] keep_checkpoints must be > 0; got 0",
     # Settings that nothing reads.
-    "[training]\nmomentum = 0.5": "[training] momentum is read only where optimizer is 'momentum'; it is 'adam'",
-    '[training]\noptimizer = "sgd"\nbeta1 = 0.5': "[training] beta1 is read only where optimizer is 'adam' or 'adamw';"
-    " it is 'sgd'",
-    "[training]\nweight_decay = 0": "[training] weight_decay is read only where optimizer is 'adamw'; it is 'adam'",
-    "[training]\nstep_every = 7": "[training] step_every is read only where schedule is 'step'; it is 'linear'",
-    '[training]\nclipping = "none"\nclip_at = 2': "[training] clip_at is read only where clipping is 'value' or"
-    " 'tensor' or 'global' or 'normalise'; it is 'none'",
+    "[training]\nmomentum = 0.5": '[training] momentum is read only where optimizer is "momentum"; it is "adam"',
+    '[training]\noptimizer = "sgd"\nbeta1 = 0.5': '[training] beta1 is read only where optimizer is "adam" or "adamw";'
+    ' it is "sgd"',
+    "[training]\nweight_decay = 0": '[training] weight_decay is read only where optimizer is "adamw"; it is "adam"',
+    "[training]\nstep_every = 7": '[training] step_every is read only where schedule is "step"; it is "linear"',
+    '[training]\nclipping = "none"\nclip_at = 2': '[training] clip_at is read only where clipping is "value" or'
+    ' "tensor" or "global" or "normalise"; it is "none"',
     '[model]\nkind = "encoder-forecaster"\n[training]\ntruncate = 2': "[training] truncate is read only where [model]"
-    " kind is 'next-frame'; it is 'encoder-forecaster'",
+    ' kind is "next-frame"; it is "encoder-forecaster"',
     '[model]\nkind = "encoder-forecaster"\n[training]\nsampling_steps = 2': "[training] sampling_steps is read"
-    " only where [model] kind is 'next-frame'; it is 'encoder-forecaster'",
+    ' only where [model] kind is "next-frame"; it is "encoder-forecaster"',
+    '[model]\nweights = "w.npz"\nforget_bias = 3': '[model] forget_bias is read only where weights is "" or bias is'
+    ' "none", for weights hold a bias; they are "w.npz" and "channel"',
     # Settings that do not go together.
     "[training]\nsteps = 5\nwarmup_steps = 5": "[training] warmup_steps must be fewer than steps; got 5 and 5",
     "[data]\nhorizon = 1\n[training]\nsampling_steps = 9": "[training] sampling_steps needs [data] horizon ≥ 2: of one"
     " predicted frame none is fed back; got 9",
     "[data]\nsize = 30\n[model]\npatch = 4": "[model] patch must divide [data] size; got 4 and 30",
-    '[model]\noutput = "linear"': "[training] loss 'bce' needs [model] output 'sigmoid'; got 'linear'",
+    '[model]\noutput = "linear"': '[training] loss "bce" needs [model] output "sigmoid"; got "linear"',
 }
 
 
@@ -231,12 +256,31 @@ def test_a_name_that_leads_nowhere(name: str, message: str, tmp_path: Path, monk
         load_config(name)
 
 
-@pytest.mark.parametrize("content", [b"[model", b"a = 1\na = 2", b"\xff\xfe", b"\x00"])
+@pytest.mark.parametrize(
+    "content",
+    [b"[model", b"a = 1\na = 2", b"\xff\xfe", b"\x00", b"a = " + 2000 * b"[", b"[data]\nsize = " + 5000 * b"9"],
+    ids=lambda content: repr(content[:9]),
+)
 def test_a_file_that_is_not_toml(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=f"^{re.escape(str(file))}: .+"):
         load_config(str(file))
+
+
+def test_a_run_directory_is_led_to_its_configuration(tmp_path: Path) -> None:
+    run = tmp_path / "a"
+    run.mkdir()
+    (run / "config.toml").touch()
+    message = f"'{run}' is a directory; its configuration is in {run / 'config.toml'}"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        load_config(str(run))
+
+
+def test_a_constant_forget_bias_goes_with_weights() -> None:
+    """Weights without bias do not hold it."""
+    made = Config(model=Model(weights="w.npz", bias=None, forget_bias=3.0))
+    assert config_from({"model": {"weights": "w.npz", "bias": "none", "forget_bias": 3}}) == made
 
 
 def test_the_checks_hold_for_a_config_made_in_python() -> None:
@@ -272,6 +316,7 @@ def test_anything_at_all_is_a_configuration_or_a_config_error(tables: dict[str, 
         ("model.hidden_channels=[32,16]", "model.hidden_channels", [32, 16]),
         ("training.learning_rate=1e-3", "training.learning_rate", 1e-3),
         ("training.steps= 7", "training.steps", 7),
+        (" training.steps =5", "training.steps", 5),
         ("model.readout_bias=false", "model.readout_bias", False),
         ("model.weights=runs/a=b/weights.npz", "model.weights", "runs/a=b/weights.npz"),
         ("model.weights=", "model.weights", ""),
@@ -285,18 +330,56 @@ def test_a_setting_as_the_command_line_gives_it(text: str, name: str, value: obj
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("training.stesp=3", "unknown setting training.stesp; did you mean training.steps?"),
-        ("trainin.steps=3", "unknown setting trainin.steps; did you mean training.steps?"),
-        ("data.steps=3", "unknown setting data.steps; did you mean training.steps?"),
-        ("steps=3", "unknown setting steps; did you mean training.steps?"),
-        ("zzz=3", "unknown setting zzz"),
-        ("=3", "unknown setting "),
+        ("training.stesp=3", "unknown setting 'training.stesp'; did you mean training.steps?"),
+        ("trainin.steps=3", "unknown setting 'trainin.steps'; did you mean training.steps?"),
+        ("data.steps=3", "unknown setting 'data.steps'; did you mean training.steps?"),
+        ("steps=3", "unknown setting 'steps'; did you mean training.steps?"),
+        ("zzz=3", "unknown setting 'zzz'"),
+        ("=3", "unknown setting ''"),
+        (" =3", "unknown setting ''"),
+        ("training.loss=" + 3000 * "[", "training.loss: brackets are nested too deeply"),
         ("training.steps", "a setting is given as TABLE.KEY=VALUE; got 'training.steps'"),
     ],
 )
 def test_a_wrong_name_on_the_command_line(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         parse_setting(text)
+
+
+texts = st.text(st.characters(codec="utf-8"))
+numbers_of_toml = st.integers() | st.floats(allow_nan=False)
+values_of_toml = st.recursive(
+    st.booleans() | numbers_of_toml | texts | st.dates() | st.datetimes() | st.times(),
+    lambda inner: st.lists(inner) | st.dictionaries(texts, inner),
+    max_leaves=4,
+)
+
+
+@given(value=values_of_toml)
+def test_a_value_comes_back_from_its_toml(value: object) -> None:
+    text = as_toml(value)
+    assert "\n" not in text
+    assert tomllib.loads(f"value = {text}") == {"value": value}
+
+
+def test_what_toml_cannot_hold_is_written_too() -> None:
+    assert as_toml((32, None, {3})) == '[32, "none", {3}]'
+
+
+def test_settings_that_differ_are_said_in_toml() -> None:
+    one, other = Config(), Config(model=Model(hidden_channels=(8,), peephole="pixel", readout_bias=False))
+    assert differing_settings(one, other, ": {} became {}") == [
+        "[model] hidden_channels: [32] became [8]",
+        '[model] peephole: "none" became "pixel"',
+        "[model] readout_bias: true became false",
+    ]
+
+
+def deep_list(levels: int) -> list[Any]:
+    found: list[Any] = []
+    for _ in range(levels):
+        found = [found]
+    return found
 
 
 def test_settings_are_changed_all_at_once_and_no_others() -> None:
@@ -311,14 +394,15 @@ def test_settings_are_changed_all_at_once_and_no_others() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"training.steps": "many"}, "[training] steps must be an integer; got 'many'"),
+        ({"training.steps": "many"}, '[training] steps must be an integer; got "many"'),
         ({"training.steps": 0}, "[training] steps must be > 0; got 0"),
         (
             {"training.loss": "mse", "model.output": "tanh"},
-            "[model] output must be one of 'linear', 'sigmoid'; got 'tanh'",
+            '[model] output must be one of "linear", "sigmoid"; got "tanh"',
         ),
         ({"training.optimizer": "momentum", "training.beta2": 0.5}, "[training] beta2 is read only where optimizer is"),
-        ({"training.stesp": 3}, "unknown setting stesp in [training]; did you mean steps?"),
+        ({"training.loss": deep_list(2000)}, "brackets are nested too deeply"),
+        ({"training.stesp": 3}, "unknown setting 'stesp' in [training]; did you mean steps?"),
     ],
 )
 def test_a_wrong_value_on_the_command_line(changes: dict[str, object], message: str) -> None:

@@ -7,6 +7,7 @@ import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,10 +18,13 @@ from convlstm.backends import Array, get_backend
 from convlstm.backends.geometry import Geometry
 from convlstm.config import Config, config_from
 from convlstm.dropout import Draws
+from convlstm.from_config import untrained_model
+from convlstm.parameter_files import save_parameters
 from convlstm.parameters import KINDS
 from convlstm.self_check import (
     WIDTH,
     Variant,
+    check_script,
     check_variants,
     configured_variant,
     layer_variant,
@@ -33,20 +37,20 @@ from tests.numerical import directional_error
 SMALL: dict[str, Any] = {"stride": (1, 2), "padding": "valid", "recurrent_kernel_size": (2, 1)}
 CONFIG = """
 [data]
-size = 4
+size = 16
 context = 3
 horizon = 1
 [model]
 hidden_channels = [1]
-kernel_size = 3
-patch = 1
+kernel_size = 2
+patch = 4
 """
 
 
 def small_config(**more: dict[str, Any]) -> Config:
     tables: dict[str, dict[str, Any]] = {
-        "data": {"size": 4, "context": 3, "horizon": 1},
-        "model": {"hidden_channels": [1], "kernel_size": 3, "patch": 1},
+        "data": {"size": 16, "context": 3, "horizon": 1},
+        "model": {"hidden_channels": [1], "kernel_size": 2, "patch": 4},
         "training": {},
     }
     return config_from({name: {**table, **more.get(name, {})} for name, table in tables.items()})
@@ -279,6 +283,9 @@ def test_configured_model_from_a_file(
         (["--backend", "nosuch"], "convlstm: "),
         (["digits", "--backend", "nosuch"], "convlstm: "),
         (["--seed", "-1"], "convlstm: "),
+        (["digits", "--seed", "-1"], "convlstm: [training] seed must be ≥ 0 and < 2**64; got -1"),
+        (["digits", "--lengths", "7,banana"], "convlstm: --lengths belongs to a --script; got '7,banana'"),
+        (["--lengths", ""], "convlstm: --lengths belongs to a --script; got ''"),
     ],
 )
 def test_what_cannot_be_checked_is_one_line(
@@ -316,7 +323,7 @@ def test_configured_model_shows_few_frames_and_feeds_few_back(asked: list[tuple[
     assert math.isfinite(variant.loss(variant.parameters))
     assert all(array.dtype == np.float64 for array in variant.parameters.values())
     ((shape, given),) = asked
-    assert shape == (2, 4, 1, 4, 4)
+    assert shape == (2, 4, 1, 16, 16)
     assert given["context"] == 2
 
 
@@ -334,6 +341,49 @@ def test_configured_model_is_given_what_training_gives_it_but_no_truncation(
     assert given["shown"].shape == (2, 3)
     plain = configured_variant(small_config(data={"horizon": 9}, training=training), "numpy")
     assert variant.loss(variant.parameters) != plain.loss(variant.parameters)
+
+
+def test_given_weights_are_checked_as_they_are(tmp_path: Path) -> None:
+    drawn = untrained_model(small_config(training={"seed": 9}), "numpy").parameters
+    save_parameters(tmp_path / "w.npz", drawn)
+    variant = configured_variant(small_config(model={"weights": str(tmp_path / "w.npz")}), "numpy")
+    assert {name: array.dtype for name, array in variant.parameters.items()} == dict.fromkeys(drawn, np.float64)
+    assert all((variant.parameters[name] == array).all() for name, array in drawn.items())
+    assert variant.check().ok
+
+
+@pytest.mark.parametrize("weights", ["nosuch.npz", "nan.npz", "other.npz"])
+def test_given_weights_that_do_not_fit(weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    drawn = untrained_model(small_config(), "numpy").parameters
+    save_parameters("nan.npz", drawn | {"readout.b": np.full_like(drawn["readout.b"], np.nan)})
+    save_parameters("other.npz", {"W": drawn["readout.W"]})
+    with pytest.raises(
+        ValueError, match=r"nosuch.npz: cannot be read|'readout.b' holds an infinity|unknown parameter 'W'"
+    ):
+        configured_variant(small_config(model={"weights": weights}), "numpy")
+
+
+@pytest.mark.parametrize(("arguments", "seed"), [([], 4), (["--seed", "5"], 5), (["--seed", "0"], 0)])
+def test_a_seed_overrides_that_of_the_file(
+    arguments: list[str], seed: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "tiny.toml").write_text(CONFIG + "[training]\nseed = 4\n")
+    seeds: list[int] = []
+
+    def check(config: Config, backend: str, show: Callable[[str], None]) -> bool:
+        seeds.append(config.training.seed)
+        return True
+
+    monkeypatch.setattr(self_check, "check_configured", check)
+    assert run(monkeypatch, str(tmp_path / "tiny.toml"), *arguments) == 0
+    assert seeds == [seed]
+
+
+def test_lengths_need_a_function_that_takes_one(tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text("def problem():\n    raise AssertionError\n")
+    with pytest.raises(ValueError, match=r"^--lengths belongs to a function that takes one; .*s.py:problem takes no"):
+        check_script(f"{tmp_path / 's.py'}:problem", "1,2", 0, lambda text: None)
 
 
 def test_model_variant_reads_the_frames_fed_back() -> None:
