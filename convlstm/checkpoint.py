@@ -29,7 +29,11 @@ FORMAT = 1
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that does not belong to the run, or to this version; the message names the file."""
+    """A checkpoint that cannot be gone on from; the message names the file."""
+
+
+class ForeignCheckpoint(CheckpointError):
+    """A checkpoint that is none of the run's, or another version's; the message names the file and what it is."""
 
 
 class DamagedCheckpoint(CheckpointError):
@@ -87,14 +91,11 @@ def read_checkpoint(folder: Path, step: int) -> Checkpoint:
 
     Raises:
         DamagedCheckpoint: one of its files is missing, cut off or changed.
-        CheckpointError: another version of this program wrote it.
+        ForeignCheckpoint: it is another step's, or another version of this program wrote it.
+        CheckpointError: a file cannot be read, although it may be sound.
     """
-    facts, file = _read_facts(folder, step), _tensor_file(folder, step)
-    data, right = _read(file), facts["tensors"]
-    if len(data) != right["bytes"]:
-        raise DamagedCheckpoint(f"{file} is damaged: it has {len(data)} bytes, {right['bytes']} were written")
-    if hashlib.sha256(data).hexdigest() != right["sha256"]:
-        raise DamagedCheckpoint(f"{file} is damaged: its bits have changed, its SHA-256 is not the recorded one")
+    facts = _read_facts(folder, step)
+    data = _read_tensors(folder, facts)
     weights: dict[str, Array] = {}
     moments: dict[str, dict[str, Array]] = {}
     for name, array in safetensors.numpy.load(data).items():
@@ -114,51 +115,65 @@ def saved_steps(folder: Path) -> list[int]:
     return sorted(int(name.removeprefix("step-").removesuffix(".json")) for name in names)
 
 
-def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
-    """Return the newest checkpoint that is sound; None where there is none.
+def newest_checkpoint(folder: Path, configuration: str, say: Callable[[str], None]) -> Checkpoint | None:
+    """Return the newest checkpoint that is sound and of this run; None where there is none.
 
     Args:
         folder: a run's checkpoints; it need not exist.
-        say: told of every damaged one which file it is and what is wrong with it.
+        configuration: SHA-256 of the run's config.toml.
+        say: told of every one that is passed over which file it is and what is wrong with it.
 
     Raises:
-        CheckpointError: as `read_checkpoint`.
+        CheckpointError: a file cannot be read, or all that are sound were saved with another config.toml.
     """
+    others: list[str] = []
     for step in reversed(saved_steps(folder)):
         try:
-            return read_checkpoint(folder, step)
-        except DamagedCheckpoint as error:
+            checkpoint = read_checkpoint(folder, step)
+            if checkpoint.configuration == configuration:
+                for other in others:
+                    say(other)
+                return checkpoint
+            others.append(f"{fact_file(folder, step)} was saved with another config.toml")
+        except (DamagedCheckpoint, ForeignCheckpoint) as error:
             say(str(error))
+    if others:
+        raise CheckpointError(f"{folder.parent / 'config.toml'} is not that of its checkpoints: {others[0]}")
     return None
 
 
-def best_step(folder: Path, among: Callable[[int], bool] = lambda step: True) -> int | None:
+def best_step(folder: Path) -> int | None:
     """Return the step of the checkpoint with the smallest validation error, the first of equal ones.
 
-    No file says so beside the checkpoints themselves, which could contradict them; damaged ones do not count.
+    No file says so beside the checkpoints themselves, which could contradict them; those that `read_checkpoint` refuses
+    do not count.
 
     Args:
         folder: a run's checkpoints; it need not exist.
-        among: which steps count.
+
+    Raises:
+        CheckpointError: a file cannot be read, so that nobody knows whether it is sound.
     """
-    scored = [(score, step) for step, score in _scores(folder).items() if score is not None and among(step)]
-    return min(scored)[1] if scored else None
+    return _best(_sound(folder)[0])
 
 
 def delete_old_checkpoints(folder: Path, newest: int, keep: int) -> None:
     """Delete all files of checkpoints but those of the last `keep` up to `newest`, and of the best of them.
 
-    So a damaged checkpoint, and what a killed process left, goes as soon as a newer one is safe, and no sooner.
+    So a damaged checkpoint, and what a killed process left, goes as soon as a newer one is safe, and no sooner.  One
+    that is none of the run's takes nobody's place and stays.
 
     Raises:
+        CheckpointError: a file cannot be read, so that nobody knows whether it is sound.
         OSError: a file cannot be deleted.
     """
-    sound = [step for step in _scores(folder) if step <= newest]
-    kept = {*sound[-keep:], best_step(folder, lambda step: step <= newest)}
+    ours, foreign = _sound(folder, of=newest)
+    scores = {step: score for step, score in ours.items() if step <= newest}
+    kept = {*sorted(scores)[-keep:], *foreign, _best(scores)}
     names = {file(folder, step).name for step in kept if step is not None for file in (fact_file, _tensor_file)}
     # What makes two files a checkpoint goes first, ".json" before ".safetensors".
     for path in sorted(folder.iterdir()):
-        if CHECKPOINT_FILE.fullmatch(path.name) and path.name not in names:
+        if CHECKPOINT_FILE.fullmatch(path.name) and path.name not in names and not path.is_dir():
             path.unlink()
 
 
@@ -178,15 +193,32 @@ def _flat(checkpoint: Checkpoint) -> dict[str, Array]:
     return {f"{role}/{name}": np.array(a, order="C") for role, arrays in named for name, a in arrays.items()}
 
 
-def _scores(folder: Path) -> dict[int, float | None]:
-    """Return the validation error of every checkpoint whose facts are sound, in ascending order of steps."""
-    scores = {}
+def _best(scores: Mapping[int, float | None]) -> int | None:
+    scored = [(score, step) for step, score in scores.items() if score is not None]
+    return min(scored)[1] if scored else None
+
+
+def _sound(folder: Path, of: int | None = None) -> tuple[dict[int, float | None], list[int]]:
+    """Return the validation errors of the checkpoints that are sound in every bit, and which steps' are foreign.
+
+    Args:
+        folder: a run's checkpoints; it need not exist.
+        of: those that were saved with another config.toml than the checkpoint of this step are foreign.
+    """
+    scores, foreign = {}, []
+    configuration = None if of is None else _read_facts(folder, of)["configuration"]
     for step in saved_steps(folder):
         try:
-            scores[step] = _read_facts(folder, step)["validation_mse"]
-        except CheckpointError:
+            facts = _read_facts(folder, step)
+            if configuration not in (None, facts["configuration"]):
+                raise ForeignCheckpoint
+            _read_tensors(folder, facts)
+            scores[step] = facts["validation_mse"]
+        except DamagedCheckpoint:
             continue
-    return scores
+        except ForeignCheckpoint:
+            foreign.append(step)
+    return scores, foreign
 
 
 def _encoded(facts: Mapping[str, Any]) -> bytes:
@@ -206,10 +238,21 @@ def _read_facts(folder: Path, step: int) -> dict[str, Any]:
     if not sound:
         fault = "its bits have changed" if data.endswith(b"\n}\n") else f"it is cut off after {len(data)} bytes"
         raise DamagedCheckpoint(f"{file} is damaged: {fault}")
-    if (facts["format"], facts["step"]) != (FORMAT, step):
-        written = f"format {facts['format']} of step {facts['step']}"
-        raise CheckpointError(f"{file} holds {written}; this version reads format {FORMAT} of step {step} there")
+    if facts["format"] != FORMAT:
+        raise ForeignCheckpoint(f"{file} is of format {facts['format']}; this version reads format {FORMAT}")
+    if facts["step"] != step:
+        raise ForeignCheckpoint(f"{file} is a copy of the checkpoint of step {facts['step']}")
     return facts
+
+
+def _read_tensors(folder: Path, facts: Mapping[str, Any]) -> bytes:
+    file, right = _tensor_file(folder, facts["step"]), facts["tensors"]
+    data = _read(file)
+    if len(data) != right["bytes"]:
+        raise DamagedCheckpoint(f"{file} is damaged: it has {len(data)} bytes, {right['bytes']} were written")
+    if hashlib.sha256(data).hexdigest() != right["sha256"]:
+        raise DamagedCheckpoint(f"{file} is damaged: its bits have changed, its SHA-256 is not the recorded one")
+    return data
 
 
 def _read(file: Path) -> bytes:
@@ -217,5 +260,7 @@ def _read(file: Path) -> bytes:
         return file.read_bytes()
     except FileNotFoundError:
         raise DamagedCheckpoint(f"{file} is missing") from None
-    except OSError as error:
-        raise DamagedCheckpoint(f"{file} cannot be read: {error.strerror}") from None
+    except IsADirectoryError:
+        raise ForeignCheckpoint(f"{file} is a directory") from None
+    except OSError as error:  # the disk's fault, or a permission's, and no word on what the file holds
+        raise CheckpointError(f"{file} cannot be read: {error.strerror}; nothing is deleted") from None

@@ -78,7 +78,8 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Training steps, instead of what is configured.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights and data, instead of what is configured.")] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Start from these parameters: .npz, .safetensors or a folder of text files.")
+        str | None,
+        typer.Option(metavar="PATH", help="Start from these parameters: .npz, .safetensors or a folder of text files."),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -88,7 +89,9 @@ def train(
             help="Any setting, instead of what is configured, as in training.loss=mse; may be repeated.",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run directory to make; default runs/PRESET-1, -2, …")] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Run directory to make; default runs/PRESET-1, -2, …")
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -99,55 +102,76 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that --out holds.")] = False,
 ) -> None:
     """Train a ConvLSTM, score it on held-out sequences and draw its forecasts."""
+    from convlstm.resume import is_run_directory
     from convlstm.run_directory import make_run_directory
     from convlstm.training import check_config
 
+    for option, given in (("--backend", backend), ("--weights", weights), ("--out", out)):
+        if given == "":  # to a Path it would be the current directory
+            raise ValueError(f"{option} is empty; leave it out for its default")
     named = {
         "training.steps": steps,
         "training.seed": seed,
-        "model.weights": None if weights is None else str(weights.absolute()),
+        "model.weights": None if weights is None else str(Path(weights).absolute()),
     }
     changes = dict(map(parse_setting, settings or ())) | {n: value for n, value in named.items() if value is not None}
     if resume and overwrite:
         raise ValueError("--resume goes on with the run that --overwrite would replace; say one of them")
+    place = None if out is None else Path(out)
     if resume:
-        _resume(what, out, changes, backend)
+        _resume(what, place, changes, backend)
         return
-    config, backend = overridden(load_config(what), changes), backend or "auto"
+    if is_run_directory(what) and (Path(what) / "config.toml").is_file():
+        both = f"--resume goes on with it, {Path(what) / 'config.toml'} in its place begins another like it"
+        raise ValueError(f"{what} is a run directory: {both}")
+    config, backend = _with_absolute_weights(overridden(load_config(what), changes)), backend or "auto"
     check_config(config, backend)
-    directory = make_run_directory(out, Path(what).stem, overwrite=overwrite, weights=config.model.weights)
-    _train(config, directory, backend, None)
+    directory = make_run_directory(place, Path(what).stem, overwrite=overwrite, weights=config.model.weights)
+    _train_and_tell(config, directory, backend, None)
+
+
+def _with_absolute_weights(config: Config) -> Config:
+    """Return the configuration as it is saved with the run, which may be continued from any folder."""
+    weights = config.model.weights
+    return overridden(config, {"model.weights": str(Path(weights).absolute())}) if weights else config
 
 
 def _resume(what: str, out: Path | None, changes: dict[str, object], backend: str | None) -> None:
     """Go on with a run, unless there is nothing left to do."""
+    from convlstm.from_config import untrained_model
     from convlstm.resume import find_run, is_run_directory, look_at, recorded_config
     from convlstm.training import Resumption, check_config
 
     directory = find_run(what, out)
-    config = overridden(recorded_config(directory) if is_run_directory(what) else load_config(what), changes)
+    asked = recorded_config(directory) if is_run_directory(what) else load_config(what)
+    config = _with_absolute_weights(overridden(asked, changes))
     run = look_at(directory, config, backend)
     if run.finished:
         console.print(f"the run in {directory} is finished, all {config.training.steps} steps; nothing is changed")
         return
-    check_config(config, run.backend)
+    check_config(config, run.backend, make=untrained_model)
     for line in run.changed:
         console.print(f"changed since: {line}")
     resumption = Resumption(lambda text: print(text, file=sys.stderr, flush=True), run.changed)
-    _train(config, directory, run.backend, resumption)
+    _train_and_tell(config, directory, run.backend, resumption)
 
 
-def _train(config: Config, directory: Path, backend: str, resumption: Resumption | None) -> None:
+def _train_and_tell(config: Config, directory: Path, backend: str, resumption: Resumption | None) -> None:
+    """Train, and say where, how far it comes, what came of it and how to go on."""
+    from convlstm.resume import as_argument
     from convlstm.training import train
 
     chosen = get_backend(backend)
     console.print(f"backend {chosen.name} ({chosen.description}); run directory {directory}")
-    go_on = f"go on with: convlstm train --resume {shlex.quote(str(directory))}"
+    go_on = f"go on with: convlstm train --resume {shlex.quote(as_argument(directory))}"
     try:
         with _progress(config.training.steps) as report:
             outcome = train(config, directory, backend=backend, report=report, resumption=resumption)
     except KeyboardInterrupt:  # the second Ctrl-C, or one after the last step
-        console.print(f"interrupted; what was done by then is in {directory}; {go_on}")
+        if (directory / "config.toml").is_file():
+            console.print(f"interrupted; what was done by then is in {directory}; {go_on}")
+        else:
+            console.print(f"interrupted before the first step; nothing was done yet in {directory}")
         raise typer.Exit(SIGNALLED + signal.SIGINT) from None
     if outcome.interrupted is not None:
         done = f"{outcome.steps} of {config.training.steps} steps"
@@ -210,20 +234,28 @@ def gradcheck(
             "the length T, check it over growing lengths.",
         ),
     ] = None,
-    lengths: Annotated[str, typer.Option(help="Lengths T to check a script at.")] = "1,2,3,5",
-    seed: Annotated[int, typer.Option(help="Seed of what is sampled and, of our own models, of all numbers.")] = 0,
+    lengths: Annotated[str | None, typer.Option(help="Lengths T to check a script at; default 1,2,3,5.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Seed of what is sampled and, of our own models, of all numbers; default that of CONFIG.toml, else 0."
+        ),
+    ] = None,
 ) -> None:
     """Hold gradients, ours or a script's, against numerical ones; exit 0 if all are right, 1 if not."""
     from convlstm.self_check import check_configured, check_script, check_variants
 
     if script is not None and config is not None:
         raise ValueError(f"gradcheck checks a model or a script; got both {config!r} and --script {script!r}")
+    if script is None and lengths is not None:
+        raise ValueError(f"--lengths belongs to a --script; got {lengths!r} and no script")
     if script is not None:
-        ok = check_script(script, lengths, seed, console.print)
+        ok = check_script(script, lengths, seed or 0, console.print)
     elif config is not None:
-        ok = check_configured(load_config(config), backend, console.print)
+        asked: dict[str, object] = {} if seed is None else {"training.seed": seed}
+        ok = check_configured(overridden(load_config(config), asked), backend, console.print)
     else:
-        ok = check_variants(backend, seed, console.print)
+        ok = check_variants(backend, seed or 0, console.print)
     raise typer.Exit(0 if ok else 1)
 
 
@@ -254,6 +286,8 @@ def verify(
         )
     if found.identical:
         console.print(f"identical: all {found.steps} steps, every bit of loss, gradients and weights")
+        if found.note:
+            console.print(found.note)
         return
     console.print(f"not identical: {found.fault}")
     if changed:

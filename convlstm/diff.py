@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from convlstm.determinism.forbid import forbid_uninitialised
 from convlstm.determinism.replay.compare import Difference, first_element
-from convlstm.ledger import chain
+from convlstm.ledger import Chain
 from convlstm.recorded_run import RecordedRun, differing_environments
 from convlstm.recording import Operation, recorded_operations
 from convlstm.settings import differing_settings
@@ -108,11 +108,10 @@ def _take(run: RecordedRun, step: int) -> tuple[list[Operation], bool]:
     """Take a run's steps up to this one; return this step's operations, and whether it came to its recorded line."""
     training = dataclasses.replace(run.config.training, recompute=0)  # the same bits, and every operation once
     trainer = Trainer(dataclasses.replace(run.config, training=training), run.backend)
-    tip = b""
+    chain = Chain()
 
     def record(value: float, gradients: dict[str, Any], weights: dict[str, Any]) -> None:
-        nonlocal tip
-        tip = chain(tip, value, gradients, weights)
+        chain.append(value, gradients, weights)
         results.update({"loss": np.array(value)})
         results.update({f"gradient to {name}": np.array(array) for name, array in gradients.items()})
         results.update({f"{name} after the step": np.array(array) for name, array in weights.items()})
@@ -126,7 +125,7 @@ def _take(run: RecordedRun, step: int) -> tuple[list[Operation], bool]:
     with recorded_operations(trainer.model) as operations:
         loss = trainer.step(record)
     ends = [Operation({}, {name: array}) for name, array in results.items()]
-    return [start, *operations, *ends], (loss, tip.hex()) == run.ledger[step]
+    return [start, *operations, *ends], (loss, chain.digest) == run.ledger[step]
 
 
 def _first_to_part(one: list[Operation], other: list[Operation]) -> Difference | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from convlstm.backends.contract import Array
+from convlstm.whole_files import naming
 
 
 class LedgerError(ValueError):
@@ -36,6 +38,21 @@ def chain(tip: bytes, loss: float, gradients: Mapping[str, Array], weights: Mapp
             digest.update(f"{role} {name} {array.dtype.str} {array.shape}\n".encode())
             digest.update(np.ascontiguousarray(array).data)
     return digest.digest()
+
+
+class Chain:
+    """The digests of steps that are taken again, one after the other from the first.
+
+    Attributes:
+        digest: of the last of them, as a ledger's line has it; "" before the first.
+    """
+
+    def __init__(self) -> None:
+        self.digest = ""
+
+    def append(self, loss: float, gradients: Mapping[str, Array], weights: Mapping[str, Array]) -> None:
+        """Go on by a step; arguments as `chain`, which makes this a `Record` for `Trainer.step`."""
+        self.digest = chain(bytes.fromhex(self.digest), loss, gradients, weights).hex()
 
 
 class Entry(NamedTuple):
@@ -80,6 +97,26 @@ def read_ledger(path: Path) -> list[Entry]:
     return entries
 
 
+def open_locked(path: Path) -> io.FileIO:
+    """Open a ledger, an empty one where there is none, so that no other process can until it is closed.
+
+    The lock goes with the process, however it ends.
+
+    Raises:
+        LedgerError: another process has it open.
+        OSError: it cannot be opened to be written.
+    """
+    file = io.FileIO(path, "r+", opener=lambda name, flags: os.open(name, flags | os.O_CREAT, 0o666))
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise LedgerError(f"{path} is being written by another process: the run in it goes on") from None
+    except OSError:  # a file system without locks
+        pass
+    return file
+
+
 class Ledger:
     """Appends to a ledger file, a line as soon as its step is done.
 
@@ -87,22 +124,23 @@ class Ledger:
         steps: how many it holds.
     """
 
-    def __init__(self, path: Path, position: Position = BEGINNING) -> None:
-        """Open the ledger at `path` to continue from `position`; what it holds beyond, half a line too, is cut off.
+    def __init__(self, path: Path, file: io.FileIO, position: Position = BEGINNING) -> None:
+        """Continue the ledger at `path` from `position`; what it holds beyond, half a line too, is cut off.
+
+        Args:
+            path: its name, for messages.
+            file: from `open_locked`; whoever opened it closes it.
+            position: where to go on.
 
         Raises:
-            LedgerError: it is not the ledger that stood there, or another process writes to it; it is left as it is.
+            LedgerError: it is not the ledger that stood there; it is left as it is.
+            OSError: it cannot be read or cut off.
         """
-        self._path = path
-        self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
-        try:
-            self._lock()
+        self._path, self._file = path, file
+        with naming(path):
             lines = self._read(position)
-        except BaseException:
-            self._file.close()
-            raise
-        self._file.truncate(len(lines))
-        self._file.seek(len(lines))
+            file.truncate(len(lines))
+            file.seek(len(lines))
         self._sha256 = hashlib.sha256(lines)
         self._tip = bytes.fromhex(position.digest)
         self.steps = position.steps
@@ -123,30 +161,20 @@ class Ledger:
         tip = chain(self._tip, loss, gradients, weights)
         entry = {"step": self.steps, "loss": loss, "loss_hex": loss.hex(), "digest": tip.hex()}
         line = (json.dumps(entry) + "\n").encode()
-        self._write_whole(line)
+        with naming(self._path):
+            self._write_whole(line)
         self._sha256.update(line)
         self._tip = tip
         self.steps += 1
 
     def bring_down(self) -> None:
         """Bring all lines down to the disk, so that they outlive a power cut."""
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def _lock(self) -> None:
-        """Let no two processes train into one run; the lock goes with the process, however it ends."""
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LedgerError(f"{self._path} is being written by another process: the run in it goes on") from None
-        except OSError:  # a file system without locks
-            pass
+        with naming(self._path):
+            os.fsync(self._file.fileno())
 
     def _read(self, position: Position) -> bytes:
         """Return the lines of the steps up to `position`."""
+        self._file.seek(0)
         lines = self._file.readall()
         end = sum(map(len, lines.splitlines(keepends=True)[: position.steps]))
         if hashlib.sha256(lines[:end]).hexdigest() != position.sha256:
@@ -159,7 +187,7 @@ class Ledger:
         start = self._file.tell()
         try:
             if self._file.write(line) != len(line):  # the disk was full in the middle of it
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError:
             self._file.truncate(start)
             self._file.seek(start)

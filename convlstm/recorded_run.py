@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 from convlstm.backends import get_backend
 from convlstm.config import Config, load_config
 from convlstm.ledger import Entry, read_ledger
-from convlstm.training import environment
+from convlstm.run_directory import RunDirectoryError
+from convlstm.run_environment import environment, read_environment
 
 
 class NoRun(ValueError):
@@ -43,10 +43,9 @@ def read_run(directory: Path) -> RecordedRun:
         if not (directory / name).is_file():
             raise NoRun(f"{directory} holds no {name}, so it is no run")
     try:
-        recorded = json.loads((directory / "environment.json").read_text(encoding="utf-8"))
-        dict(_facts(recorded))
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise NoRun(f"cannot read {directory / 'environment.json'}: {error}") from None
+        recorded = read_environment(directory)
+    except RunDirectoryError as error:
+        raise NoRun(str(error)) from None
     config = load_config(str(directory / "config.toml"))
     return RecordedRun(directory, config, read_ledger(directory / "ledger.jsonl"), recorded)
 

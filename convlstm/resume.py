@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from convlstm.backends import get_backend
 from convlstm.config import PRESETS, Config, ConfigError, load_config
 from convlstm.recorded_run import NoRun, differing_environments
-from convlstm.run_directory import unfinished_run
+from convlstm.run_directory import RunDirectoryError, has_begun, is_finished, unfinished_run
+from convlstm.run_environment import environment, read_environment
 from convlstm.settings import differing_settings
-from convlstm.training import environment
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,20 @@ def find_run(what: str, out: Path | None) -> Path:
     named = Path(what) if is_run_directory(what) else None
     if named is not None and out is not None and named.resolve() != out.resolve():
         raise NoRun(f"--resume goes on in one directory; got {named} and --out {out}")
+    if named is None and out is None and _is_no_configuration(what):
+        raise NoRun(f"there is no run directory {what}")
     directory = named or out or unfinished_run(Path(what).stem)
+    if not directory.is_dir():
+        raise NoRun(f"there is no run directory {directory}; without --resume a run starts in it")
     if not (directory / "ledger.jsonl").is_file():
-        raise NoRun(f"{directory} holds no ledger.jsonl, so there is no run to resume; without --resume one starts")
+        hint = "put it back" if any(directory.iterdir()) else "without --resume a run starts in it"
+        raise NoRun(f"{directory} holds no ledger.jsonl, so there is no run to resume; {hint}")
     return directory
+
+
+def _is_no_configuration(what: str) -> bool:
+    """Say whether this can only have been meant as a directory."""
+    return what not in PRESETS and not what.endswith(".toml") and not Path(what).exists()
 
 
 def is_run_directory(what: str) -> bool:
@@ -54,14 +63,21 @@ def is_run_directory(what: str) -> bool:
     return what not in PRESETS and Path(what).is_dir()
 
 
+def as_argument(directory: Path) -> str:
+    """Return what names a run directory in `convlstm train --resume`, and neither a preset nor an option."""
+    name = str(directory)
+    return f"./{name}" if name in PRESETS or name.startswith("-") else name
+
+
 def recorded_config(directory: Path) -> Config:
     """Return the configuration of the run in a directory.
 
     Raises:
         NoRun: it has none.
+        RunDirectoryError: it has lost it.
         ConfigError: it cannot be read.
     """
-    if not (directory / "config.toml").is_file():
+    if not has_begun(directory):
         raise NoRun(f"{directory} holds no config.toml: its run was ended before it began; name a preset or file, too")
     return load_config(str(directory / "config.toml"))
 
@@ -76,21 +92,18 @@ def look_at(directory: Path, config: Config, backend: str | None) -> Unfinished:
 
     Raises:
         ConfigError: the run has other settings; the message names them.
-        NoRun: a file of the run cannot be read.
+        RunDirectoryError: the run has lost its config.toml.
         BackendUnavailable: see `get_backend`.
     """
-    if not (directory / "config.toml").is_file():  # ended before the first step
+    if not has_begun(directory):
         return Unfinished(backend or "auto", [], finished=False)
     differing = differing_settings(recorded_config(directory), config, " is {} there, {} is asked for")
     if differing:
         raise ConfigError(f"the run in {directory} has other settings: {'; '.join(differing)}")
+    finished = is_finished(directory)
     try:
-        recorded = json.loads((directory / "environment.json").read_text(encoding="utf-8"))
-        recorded_backend = str(recorded["backend"])
-        differing_environments(recorded, recorded)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise NoRun(f"cannot read {directory / 'environment.json'}: {error}") from None
-    chosen = backend or recorded_backend
-    changed = differing_environments(recorded, environment(get_backend(chosen)))
-    finished = all((directory / name).is_file() for name in ("scores.json", "forecast.png"))
-    return Unfinished(chosen, changed, finished)
+        recorded = read_environment(directory)
+    except RunDirectoryError as error:  # it says nothing that the run's steps need
+        return Unfinished(backend or "auto", [f"{error}; it is written anew"], finished)
+    chosen = backend or str(recorded.get("backend", "numpy"))
+    return Unfinished(chosen, differing_environments(recorded, environment(get_backend(chosen))), finished)

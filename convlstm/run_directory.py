@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from pathlib import Path
 
+from convlstm.ledger import open_locked
 from convlstm.whole_files import was_left_half_written
 
 RUN_FILES = ("config.toml", "environment.json", "ledger.jsonl", "weights.safetensors", "scores.json", "forecast.png")
@@ -21,7 +23,8 @@ def make_run_directory(directory: Path | None, preset: str, *, overwrite: bool, 
 
     Raises:
         RunDirectoryError: it exists and `overwrite` was not said, or what is there is not a run, or holds the `weights`
-            that the new run is to start from, or it cannot be made.
+            that the new run is to start from, or it cannot be made or cleared.
+        LedgerError: another process trains the run that is there.
     """
     try:
         if directory is None:
@@ -38,16 +41,43 @@ def make_run_directory(directory: Path | None, preset: str, *, overwrite: bool, 
 
 
 def unfinished_run(preset: str) -> Path:
-    """Return the newest of runs/PRESET-1, runs/PRESET-2, … that has begun and has no scores yet.
+    """Return the newest of runs/PRESET-1, runs/PRESET-2, … that has begun and is not finished.
 
     Raises:
         RunDirectoryError: there is none.
     """
     numbered = [(re.fullmatch(re.escape(preset) + r"-(\d+)", path.name), path) for path in Path("runs").glob("*")]
     for _, path in sorted(((int(match[1]), path) for match, path in numbered if match), reverse=True):
-        if (path / "ledger.jsonl").is_file() and not (path / "scores.json").exists():
+        if (path / "ledger.jsonl").is_file() and not is_finished(path):
             return path
     raise RunDirectoryError(f"there is no unfinished run runs/{preset}-N to resume; without --resume a new one starts")
+
+
+def is_finished(directory: Path) -> bool:
+    """Say whether a run has all that it is to leave; an emptied ledger is none."""
+    return was_scored(directory) and (directory / "forecast.png").is_file()
+
+
+def was_scored(directory: Path) -> bool:
+    """Say whether a run has taken all its steps and come to its scores."""
+    ledger, last = directory / "ledger.jsonl", ("weights.safetensors", "scores.json")
+    return ledger.is_file() and ledger.stat().st_size > 0 and all((directory / name).is_file() for name in last)
+
+
+def has_begun(directory: Path) -> bool:
+    """Say whether a run has written its settings, as it does before the first step.
+
+    Raises:
+        RunDirectoryError: it has taken steps, but its settings are gone, so that nobody can say which run it was.
+    """
+    ledger, checkpoints = directory / "ledger.jsonl", directory / CHECKPOINTS
+    steps = ledger.is_file() and ledger.stat().st_size > 0
+    if not (directory / "config.toml").is_file() and (steps or any(checkpoints.glob("step-*.json"))):
+        choice = "put it back, or say --overwrite to begin anew"
+        raise RunDirectoryError(
+            f"{directory} holds a run's steps, but {directory / 'config.toml'} is missing: {choice}"
+        )
+    return (directory / "config.toml").is_file()
 
 
 def half_written(directory: Path) -> list[Path]:
@@ -80,13 +110,13 @@ def _clear(directory: Path, overwrite: bool) -> None:
         raise RunDirectoryError(f"{directory} holds {stranger}, which is no part of a run; it is left as it is")
     if directory / "ledger.jsonl" not in files:  # a config.toml alone is somebody's own
         raise RunDirectoryError(f"{directory} holds no ledger.jsonl, so it is no run; it is left as it is")
-    for path in inside:
-        path.unlink()
-    for path in sorted(files, key=lambda path: path.name == "ledger.jsonl"):  # last: who is killed here can go on
-        if path == checkpoints:
-            path.rmdir()
-        else:
-            path.unlink()
+    last = sorted(files, key=lambda path: path.name == "ledger.jsonl")  # so that who is killed here can go on
+    try:
+        with closing(open_locked(directory / "ledger.jsonl")):
+            for path in [*inside, *last]:
+                path.rmdir() if path == checkpoints else path.unlink()
+    except OSError as error:
+        raise RunDirectoryError(f"cannot delete {error.filename}: {error.strerror}") from None
 
 
 def _is_folder(path: Path) -> bool:

@@ -15,11 +15,11 @@ is continued from its newest checkpoint, and comes to the bits of one that never
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,15 +35,34 @@ from convlstm.checkpoint import (
 )
 from convlstm.config import Config, config_as_toml
 from convlstm.determinism.forbid import forbid_uninitialised
-from convlstm.environment import machine
 from convlstm.frame_model import FrameModel
-from convlstm.from_config import clip, learning_rate, make_model, make_optimizer, sequences, step_arguments
+from convlstm.from_config import (
+    clip,
+    learning_rate,
+    make_model,
+    make_optimizer,
+    sequences,
+    step_arguments,
+    untrained_model,
+)
 from convlstm.interrupts import interruptible
-from convlstm.ledger import Ledger, LedgerError, Position
+from convlstm.ledger import BEGINNING, Ledger, LedgerError, Position, open_locked
 from convlstm.not_finite import NotFinite, check_frames, check_results, check_weights, without_overflow_warnings
 from convlstm.optimizers import restore
 from convlstm.parameter_files import assign_parameters, load_parameters, save_parameters
-from convlstm.run_directory import CHECKPOINTS, RunDirectoryError, half_written
+from convlstm.run_directory import (
+    CHECKPOINTS,
+    RunDirectoryError,
+    half_written,
+    has_begun,
+    was_scored,
+)
+from convlstm.run_environment import (
+    check_initial_weights,
+    environment,
+    initial_weights_digest,
+    read_environment,
+)
 from convlstm.scoring import draw_forecast, evaluate, validation_mse
 from convlstm.whole_files import write_whole
 
@@ -103,87 +122,131 @@ def train(
             saved, and so are the checkpoints before.
         RunDirectoryError: a file could not be written, as on a full disk; those that are there are whole.
         CheckpointError, LedgerError: of a run to be continued, its checkpoint and another file of it contradict each
-            other, or another process goes on with it; nothing has been changed.
+            other, or a file cannot be read, or another process goes on with it; nothing has been changed.
         BackendUnavailable, ValueError, ModuleNotFoundError: as `check_config`; nothing has been trained.
     """
     try:
-        with forbid_uninitialised():
-            if resumption is not None and (directory / "scores.json").is_file():
+        with forbid_uninitialised(), closing(open_locked(directory / "ledger.jsonl")) as file:
+            if resumption is not None and was_scored(directory):
                 return _finish(config, directory, backend)
-            return _train(config, directory, backend, report, resumption)
+            start = _start(config, directory, resumption)
+            trainer = Trainer(config, backend, start.checkpoint)
+            ledger = start.ledger(directory, file)
+            start.note(config, directory, trainer.model.backend)
+            ended_by = _take_steps(trainer, config, directory, ledger, report)
+            if ended_by is not None:
+                return Outcome(ledger.steps, ended_by, scores=None)
+            return _draw(config, trainer.model, directory, _score(config, trainer.model, directory))
     except BrokenPipeError:  # of whoever reads the reports, not of a file
         raise
     except OSError as error:
         raise RunDirectoryError(f"cannot write to {error.filename or directory}: {error.strerror or error}") from error
 
 
-def _train(config: Config, directory: Path, backend: str, report: Report, resumption: Resumption | None) -> Outcome:
-    trainer = Trainer(config, backend)
-    model, settings = trainer.model, config.training
-    begun = resumption if (directory / "config.toml").is_file() else None
-    checkpoint = _newest(directory, begun) if begun else None
-    with closing(_ledger(directory, checkpoint)) as ledger, without_overflow_warnings():
-        if checkpoint is not None:
-            trainer.restore(checkpoint)
-        if begun is None:  # config.toml last: without it nothing has begun
-            write_whole(directory / "environment.json", _json(environment(model.backend)))
-            write_whole(directory / "config.toml", config_as_toml(config).encode())
-        elif begun.changed:
-            _note_changes(directory / "environment.json", ledger.steps, begun.changed)
-        saved = ledger.steps
+@dataclass(frozen=True)
+class _Start:
+    """Where a run stands before it is trained: new, begun without a checkpoint, or at a checkpoint.
+
+    Attributes:
+        begun: how it is continued; None for a new one.
+        checkpoint: what it goes on from; None: from step 0.
+    """
+
+    begun: Resumption | None = None
+    checkpoint: Checkpoint | None = None
+
+    def ledger(self, directory: Path, file: io.FileIO) -> Ledger:
+        """Return the ledger, cut off where the checkpoint has it, or at its beginning."""
+        path = directory / "ledger.jsonl"
+        if self.checkpoint is None:
+            return Ledger(path, file, BEGINNING)
+        try:
+            return Ledger(path, file, self.checkpoint.ledger)
+        except LedgerError as error:
+            needing = fact_file(directory / CHECKPOINTS, self.checkpoint.step)
+            raise LedgerError(f"{error}; {needing} needs it so") from None
+
+    def note(self, config: Config, directory: Path, backend: Backend) -> None:
+        """Write what a new run begins with; of one that goes on say from where, and write what is different."""
         for left in half_written(directory):
             left.unlink()
-        try:
-            with interruptible() as interrupted:
-                while ledger.steps < settings.steps and not interrupted():
-                    loss = trainer.step(ledger.append)
-                    report(ledger.steps, loss)
-                    if settings.checkpoint_every and ledger.steps % settings.checkpoint_every == 0:
-                        _save(trainer, config, directory, ledger)
-                        saved = ledger.steps
-                if saved < ledger.steps:
-                    _save(trainer, config, directory, ledger)
-                elif saved == settings.steps:  # whoever was killed after that may have left old ones
-                    delete_old_checkpoints(directory / CHECKPOINTS, saved, settings.keep_checkpoints)
-        finally:
-            save_parameters(directory / "weights.safetensors", to_numpy(model, model.parameters))
-        ended_by = interrupted()
-        if ended_by is not None:
-            return Outcome(ledger.steps, ended_by, scores=None)
-        scores = evaluate(config, model)
-    write_whole(directory / "scores.json", _json(scores))
-    return _draw(config, model, directory, Outcome(ledger.steps, None, scores))
+        if self.begun is None:  # config.toml last: without it nothing has begun
+            write_whole(directory / "environment.json", _json(environment(backend) | initial_weights_digest(config)))
+            write_whole(directory / "config.toml", config_as_toml(config).encode())
+            return
+        if self.checkpoint is None:
+            step, place = 0, f"{directory} holds no checkpoint to go on from; going on from step 0, to the same bits"
+        else:
+            step = self.checkpoint.step
+            place = f"going on from {fact_file(directory / CHECKPOINTS, step)}"
+        self.begun.say(place)
+        if self.begun.changed:
+            _note_changes(directory, step, self.begun.changed, backend)
 
 
-def _newest(directory: Path, resumption: Resumption) -> Checkpoint | None:
-    """Return the newest sound checkpoint of the run, and say which it is."""
-    checkpoint = newest_checkpoint(directory / CHECKPOINTS, resumption.say)
+def _start(config: Config, directory: Path, resumption: Resumption | None) -> _Start:
+    """Decide where the run stands."""
+    if resumption is None or not has_begun(directory):
+        return _Start()
+    checkpoint = newest_checkpoint(directory / CHECKPOINTS, _configuration(directory), resumption.say)
     if checkpoint is None:
-        resumption.say(f"{directory} holds no checkpoint to go on from; going on from step 0, to the same bits")
-        return None
-    file = fact_file(directory / CHECKPOINTS, checkpoint.step)
-    if checkpoint.configuration != _configuration(directory):
-        raise CheckpointError(f"{directory / 'config.toml'} has changed since {file} was saved")
-    resumption.say(f"going on from {file}")
-    return checkpoint
+        check_initial_weights(config, _recorded_environment(directory) or {})
+    return _Start(resumption, checkpoint)
 
 
-def _ledger(directory: Path, checkpoint: Checkpoint | None) -> Ledger:
-    """Open the ledger where the checkpoint has it, or at its beginning."""
-    path = directory / "ledger.jsonl"
-    if checkpoint is None:
-        return Ledger(path)
+def _take_steps(
+    trainer: Trainer, config: Config, directory: Path, ledger: Ledger, report: Report
+) -> signal.Signals | None:
+    """Take all steps that are left, and save checkpoints and weights; return the signal that ended it early."""
+    settings, saved = config.training, ledger.steps
+    with interruptible() as interrupted, without_overflow_warnings(), _weights_saved_after(trainer.model, directory):
+        while ledger.steps < settings.steps and not interrupted():
+            loss = trainer.step(ledger.append)
+            report(ledger.steps, loss)
+            if settings.checkpoint_every and ledger.steps % settings.checkpoint_every == 0:
+                _save(trainer, config, directory, ledger)
+                saved = ledger.steps
+        if saved < ledger.steps:
+            _save(trainer, config, directory, ledger)
+        elif saved == settings.steps:  # whoever was killed after that may have left old ones
+            delete_old_checkpoints(directory / CHECKPOINTS, saved, settings.keep_checkpoints)
+    return interrupted()
+
+
+@contextmanager
+def _weights_saved_after(model: FrameModel, directory: Path) -> Iterator[None]:
+    """Save the weights, however what is inside ends."""
+
+    def save() -> None:
+        save_parameters(directory / "weights.safetensors", to_numpy(model, model.parameters))
+
     try:
-        return Ledger(path, checkpoint.ledger)
-    except LedgerError as error:
-        raise LedgerError(f"{error}; {fact_file(directory / CHECKPOINTS, checkpoint.step)} needs it so") from None
+        yield
+    except NotFinite as error:
+        try:
+            save()
+        except OSError as refused:  # neither is to hide the other
+            raise NotFinite(f"{error}; but {refused.filename} could not be written: {refused.strerror}") from refused
+        raise
+    except BaseException:
+        save()
+        raise
+    save()
 
 
-def _note_changes(file: Path, step: int, changed: Sequence[str]) -> None:
-    """Put into environment.json from which step on what was different."""
-    recorded = json.loads(file.read_text(encoding="utf-8"))
-    recorded.setdefault("resumed", []).append({"step": step, "changed": list(changed)})
-    write_whole(file, _json(recorded))
+def _note_changes(directory: Path, step: int, changed: Sequence[str], backend: Backend) -> None:
+    """Put into environment.json from which step on what was different; one that is lost is written anew."""
+    recorded = _recorded_environment(directory) or environment(backend)
+    resumed = [*recorded.get("resumed", []), {"step": step, "changed": list(changed)}]
+    write_whole(directory / "environment.json", _json({**recorded, "resumed": resumed}))
+
+
+def _recorded_environment(directory: Path) -> dict[str, Any] | None:
+    """Return what environment.json says; None where it is lost, which is no reason not to go on."""
+    try:
+        return read_environment(directory)
+    except RunDirectoryError:
+        return None
 
 
 def _save(trainer: Trainer, config: Config, directory: Path, ledger: Ledger) -> None:
@@ -203,8 +266,17 @@ def _json(value: object) -> bytes:
     return (json.dumps(value, indent=1) + "\n").encode()
 
 
-def _draw(config: Config, model: FrameModel, directory: Path, outcome: Outcome) -> Outcome:
+def _score(config: Config, model: FrameModel, directory: Path) -> dict[str, Any]:
+    """Write down what the trained model is worth."""
+    with without_overflow_warnings():
+        scores = evaluate(config, model)
+    write_whole(directory / "scores.json", _json(scores))
+    return scores
+
+
+def _draw(config: Config, model: FrameModel, directory: Path, scores: dict[str, Any]) -> Outcome:
     """Draw the picture; matplotlib is an extra, and a run is complete without it."""
+    outcome = Outcome(config.training.steps, None, scores)
     try:
         draw_forecast(config, model, directory / "forecast.png")
     except ModuleNotFoundError as error:
@@ -213,22 +285,37 @@ def _draw(config: Config, model: FrameModel, directory: Path, outcome: Outcome) 
 
 
 def _finish(config: Config, directory: Path, backend: str) -> Outcome:
-    """Draw what a run lacks that was ended after its scores."""
-    scores = json.loads((directory / "scores.json").read_text(encoding="utf-8"))
-    model = make_model(config, backend)
+    """Draw what a run lacks that was ended after its scores; score it again where these are damaged."""
+    model = untrained_model(config, backend)
     assign_parameters(model.parameters, load_parameters(directory / "weights.safetensors"), model.backend.asarray)
-    return _draw(config, model, directory, Outcome(config.training.steps, None, scores))
+    scores = _recorded_scores(directory / "scores.json") or _score(config, model, directory)
+    return _draw(config, model, directory, scores)
 
 
-def check_config(config: Config, backend: str) -> None:
+def _recorded_scores(file: Path) -> dict[str, Any] | None:
+    """Return what a scores.json says; None where it is damaged."""
+    try:
+        scores: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        sound = all(isinstance(scores["mse"][name], float) for name in ("model", "repeat_last_frame"))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return scores if sound else None
+
+
+def check_config(config: Config, backend: str, *, make: Callable[[Config, str], FrameModel] = make_model) -> None:
     """Predict one frame of one sequence, so that what cannot work is named before a run directory is made for it.
+
+    Args:
+        config: the run.
+        backend: see `get_backend`.
+        make: makes the model; `untrained_model` where the weights to start from need not be there any more.
 
     Raises:
         BackendUnavailable: see `get_backend`.
         ValueError: a setting; the message names it.
         ModuleNotFoundError: the package that brings the data is missing.
     """
-    model = make_model(config, backend)
+    model = make(config, backend)
     make_optimizer(config)
     model.predict(sequences(config, model, "train", range(1))[:, :1], 1)
 
@@ -241,12 +328,18 @@ class Trainer:
         steps: how many these are, which is the number of the next.
     """
 
-    def __init__(self, config: Config, backend: str) -> None:
-        """Take the model of `make_model`; arguments and errors as there."""
-        self.model = make_model(config, backend)
+    def __init__(self, config: Config, backend: str, checkpoint: Checkpoint | None = None) -> None:
+        """Take the model of `make_model`, or go where the checkpoint stands, which needs no initial weights.
+
+        Raises:
+            ValueError, NotFinite: as `make_model`, or as `restore`.
+        """
+        self.model = make_model(config, backend) if checkpoint is None else untrained_model(config, backend)
         self.steps = 0
         self._config = config
         self._optimizer = make_optimizer(config)
+        if checkpoint is not None:
+            self.restore(checkpoint)
 
     def loss_and_gradients(self) -> tuple[float, dict[str, Array]]:
         """Return what the next step computes before it moves the weights.
@@ -329,17 +422,6 @@ class Trainer:
         self.steps = checkpoint.step
         if self.position != checkpoint.position:
             raise CheckpointError(f"the checkpoint stands at {checkpoint.position}; this run at {self.position}")
-
-
-def environment(backend: Backend) -> dict[str, Any]:
-    """Return what the numbers of a run may depend on."""
-    prefixes = ("CONVLSTM_", "OPENBLAS_", "OMP_")
-    return {
-        "backend": backend.name,
-        "backend_description": backend.description,
-        **machine(("convlstm", "numpy", "chainer", "scikit-learn", "cupy-cuda12x", "cupy-cuda13x", "safetensors")),
-        "variables": {name: value for name, value in os.environ.items() if name.startswith(prefixes)},
-    }
 
 
 def to_numpy(model: FrameModel, arrays: Mapping[str, Array]) -> dict[str, Array]:

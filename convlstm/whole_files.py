@@ -15,10 +15,20 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         OSError: it cannot be written, or, where the file is new already, not be brought down to the disk.
     """
-    with unused_name_beside(path) as new:
-        write_new(new, data)
-        os.replace(new, path)
-    bring_down_folder(path.parent)
+    with naming(path):
+        with unused_name_beside(path) as new:
+            write_new(new, data)
+            os.replace(new, path)
+        bring_down_folder(path.parent)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an OSError name this file: a full disk names none, and a refused new file bears a name that nobody knows."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from convlstm import checkpoint as checkpoint_module
 from convlstm.checkpoint import (
     Checkpoint,
     CheckpointError,
     DamagedCheckpoint,
+    ForeignCheckpoint,
     best_step,
     delete_old_checkpoints,
     newest_checkpoint,
@@ -40,6 +43,10 @@ def checkpoint(step: int, score: float | None = None) -> Checkpoint:
     ]
     ledger = Position(step, "ab" * 32, "cd" * 32)
     return Checkpoint(step, arrays[0], {"m": arrays[1], "v": arrays[2]}, POSITION, ledger, "ef" * 32, score)
+
+
+def newest(folder: Path) -> Checkpoint | None:
+    return newest_checkpoint(folder, "ef" * 32, lambda text: None)
 
 
 def files(folder: Path) -> set[str]:
@@ -158,14 +165,32 @@ def test_a_disk_that_cannot_read(folder: Path, monkeypatch: pytest.MonkeyPatch) 
         raise OSError(errno.EIO, "Input/output error", str(path))
 
     monkeypatch.setattr(Path, "read_bytes", broken)
-    with pytest.raises(DamagedCheckpoint, match=r"step-00000007\.json cannot be read: Input/output error"):
-        read_checkpoint(folder, 7)
+    for ask in (lambda: read_checkpoint(folder, 7), lambda: best_step(folder), lambda: newest(folder)):
+        with pytest.raises(CheckpointError, match=r"step-00000007\.json cannot be read: Input/output error") as raised:
+            ask()
+        assert type(raised.value) is CheckpointError  # and no damage, past which a run would go on
+
+
+def test_what_cannot_be_read_is_not_deleted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in (1, 2, 3):
+        write_checkpoint(folder, checkpoint(step))
+    read, before = Path.read_bytes, files(folder)
+
+    def closed(path: Path) -> bytes:
+        if path.name == "step-00000002.safetensors":
+            raise OSError(errno.EACCES, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", closed)
+    with pytest.raises(CheckpointError, match=r"step-00000002\.safetensors cannot be read: Permission denied"):
+        delete_old_checkpoints(folder, 3, keep=1)
+    assert files(folder) == before
 
 
 def test_facts_of_another_step_are_not_taken_for_its_own(folder: Path) -> None:
     write_checkpoint(folder, checkpoint(7))
     (folder / "step-00000007.json").rename(folder / "step-00000009.json")
-    with pytest.raises(CheckpointError, match=r"step-00000009\.json holds format 1 of step 7; this version reads"):
+    with pytest.raises(ForeignCheckpoint, match=r"step-00000009\.json is a copy of the checkpoint of step 7"):
         read_checkpoint(folder, 9)
 
 
@@ -196,7 +221,7 @@ def test_the_newest_sound_one_is_offered_and_the_damaged_are_named(folder: Path)
     (folder / "step-00000010.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     said: list[str] = []
     changed = "its bits have changed, its SHA-256 is not the recorded one"
-    found = newest_checkpoint(folder, said.append)
+    found = newest_checkpoint(folder, "ef" * 32, said.append)
     assert found is not None
     assert found.step == 2
     assert said == [
@@ -206,14 +231,78 @@ def test_the_newest_sound_one_is_offered_and_the_damaged_are_named(folder: Path)
     assert saved_steps(folder) == [2, 10, 100]  # nothing is deleted
 
 
+def strays(folder: Path) -> dict[str, str]:
+    """Put what is none of the run's among its checkpoints; return what is said of each, the newest first."""
+    write_checkpoint(folder, replace(checkpoint(60), configuration="00" * 32))
+    shutil.copy(folder / "step-00000010.json", folder / "step-00000050.json")
+    shutil.copy(folder / "step-00000010.safetensors", folder / "step-00000050.safetensors")
+    (folder / "step-00000040.json").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint_module, "FORMAT", 2)
+        write_checkpoint(folder, checkpoint(30, score=0.0))
+    return {
+        "step-00000050.json": "is a copy of the checkpoint of step 10",
+        "step-00000040.json": "is a directory",
+        "step-00000030.json": "is of format 2; this version reads format 1",
+        "step-00000060.json": "was saved with another config.toml",
+    }
+
+
+def test_strays_are_passed_over_with_a_word(folder: Path) -> None:
+    for step in (5, 10):
+        write_checkpoint(folder, checkpoint(step))
+    expected = [f"{folder / name} {what}" for name, what in strays(folder).items()]
+    said: list[str] = []
+    found = newest_checkpoint(folder, "ef" * 32, said.append)
+    assert found is not None
+    assert (found.step, said) == (10, expected)
+
+
+def test_strays_take_nobodys_place_and_stay(folder: Path) -> None:
+    for step in (5, 10):
+        write_checkpoint(folder, checkpoint(step, score=step / 10))
+    strays(folder)
+    assert best_step(folder) == 5
+    write_checkpoint(folder, checkpoint(70, score=0.9))
+    delete_old_checkpoints(folder, 70, keep=2)
+    assert saved_steps(folder) == [5, 10, 30, 40, 50, 60, 70]
+    write_checkpoint(folder, checkpoint(80, score=0.9))
+    delete_old_checkpoints(folder, 80, keep=1)
+    assert saved_steps(folder) == [5, 30, 40, 50, 60, 80]
+
+
+def test_where_all_are_another_configurations_it_is_an_error(folder: Path) -> None:
+    write_checkpoint(folder, checkpoint(7))
+    said: list[str] = []
+    with pytest.raises(
+        CheckpointError, match=r"config\.toml is not that of its checkpoints: .*step-00000007\.json was saved with an"
+    ):
+        newest_checkpoint(folder, "00" * 32, said.append)
+    assert said == []
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
+def test_tensors_that_are_damaged_displace_none_that_are_sound(damage: str, folder: Path) -> None:
+    for step, score in ((1, 0.3), (2, 0.1), (3, 0.2), (4, 0.4)):
+        write_checkpoint(folder, checkpoint(step, score))
+    file = folder / "step-00000002.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + (b"" if damage == "cut" else bytes([content[-1] ^ 1])))
+    if damage == "missing":
+        file.unlink()
+    assert best_step(folder) == 3
+    delete_old_checkpoints(folder, 4, keep=1)
+    assert saved_steps(folder) == [3, 4]
+
+
 def test_there_is_none(folder: Path) -> None:
     said: list[str] = []
-    assert newest_checkpoint(folder, said.append) is None
+    assert newest_checkpoint(folder, "ef" * 32, said.append) is None
     folder.mkdir()
     (folder / "step-00000007.safetensors").write_bytes(b"half")  # what a killed process left
     (folder / ".step-00000007.json.abc.tmp").write_bytes(b"half")
     (folder / "step-7.json").write_bytes(b"not ours")
-    assert newest_checkpoint(folder, said.append) is None
+    assert newest_checkpoint(folder, "ef" * 32, said.append) is None
     assert best_step(folder) is None
     assert said == []
 

@@ -195,7 +195,7 @@ def test_diff_of_different_runs(finished: Path, other: Path, tmp_path: Path, con
     array = data["array"]
     assert (data["identical"], data["step"]) == (False, 1)
     assert out.splitlines() == [
-        "setting [training] schedule: 'constant' in the first, 'linear' in the second",
+        'setting [training] schedule: "constant" in the first, "linear" in the second',
         f"step 1: the first array that differs: {array['where']}: {array['plain']} became {array['changed']} "
         f"({array['plain_hex']}, {array['changed_hex']}; {array['ulp']} ulp)",
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from convlstm import cli, training
-from convlstm.config import config_as_toml
+from convlstm.config import config_as_toml, load_config
 from convlstm.not_finite import NotFinite
 from tests.killed_runs import content
 from tests.moments import TINIER
@@ -141,7 +142,85 @@ def test_a_backend_that_cannot_be_had_is_one_line(broken: Path, convlstm: Comman
 def test_a_directory_is_no_configuration_without_resume(broken: Path, convlstm: Command) -> None:
     code, _, err = convlstm("train", broken)
     assert code == 2
-    assert err.startswith("convlstm: 'runs/tiny-1' is neither a preset")
+    right = "--resume goes on with it, runs/tiny-1/config.toml in its place begins another like it"
+    assert err == f"convlstm: runs/tiny-1 is a run directory: {right}\n"
+
+
+@pytest.mark.parametrize(("out", "named"), [("digits", "./digits"), ("./-x", "./-x"), ("plain", "plain")])
+def test_the_command_that_is_said_to_go_on_does(
+    out: str, named: str, convlstm: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "evaluate", interrupt)
+        code, said, _ = convlstm("train", "tiny.toml", "--out", out)
+    assert code == 130
+    command = said.splitlines()[-1].partition("go on with: convlstm ")[2].split()
+    assert command == ["train", "--resume", named.removeprefix("./") if named == "plain" else named]
+    assert convlstm(*command)[0] == 0
+    assert (Path(out) / "scores.json").exists()
+
+
+def test_interrupted_before_anything_was_done(convlstm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "write_whole", interrupt)
+    code, out, _ = convlstm("train", "tiny.toml")
+    assert code == 130
+    assert out.splitlines()[-1] == "interrupted before the first step; nothing was done yet in runs/tiny-1"
+
+
+def test_a_lost_environment_is_written_anew(broken: Path, convlstm: Command) -> None:
+    file = broken / "environment.json"
+    file.unlink()
+    code, out, _ = convlstm("train", "--resume", broken)
+    assert code == 0
+    said = f"cannot read {file}: No such file or directory; it is written anew"
+    assert out.splitlines()[0] == f"changed since: {said}"
+    sound = json.loads((Path("runs/tiny-2") / "environment.json").read_text())
+    assert json.loads(file.read_text()) == {**sound, "resumed": [{"step": 4, "changed": [said]}]}
+
+
+def test_lost_settings_are_asked_for(broken: Path, convlstm: Command) -> None:
+    """Without them nothing could say that it is another run that is asked for."""
+    (broken / "config.toml").unlink()
+    before = content(broken)
+    right = "convlstm: runs/tiny-1 holds a run's steps, but runs/tiny-1/config.toml is missing: put it back, or say --"
+    for how in (["runs/tiny-1"], ["tiny.toml", "--out", "runs/tiny-1"], ["tiny.toml"], ["digits", "--out", broken]):
+        code, _, err = convlstm("train", "--resume", *how)
+        assert (code, err.startswith(right)) == (2, True)
+    assert content(broken) == before
+    assert convlstm("train", "tiny.toml", "--out", "runs/tiny-1", "--overwrite")[0] == 0
+
+
+def test_a_relative_path_of_weights_is_saved_as_an_absolute_one(broken: Path, convlstm: Command) -> None:
+    """So that the run goes on in another folder; from a checkpoint it does without the file."""
+    shutil.copy(broken / "weights.safetensors", "start.safetensors")
+    assert convlstm("train", "tiny.toml", "--set", "model.weights=start.safetensors", "--out", "x")[0] == 0
+    assert load_config("x/config.toml").model.weights == str(Path("start.safetensors").absolute())
+    assert len(json.loads(Path("x/environment.json").read_text())["weights_sha256"]) == 64
+    for name in ("start.safetensors", "x/scores.json"):
+        Path(name).unlink()
+    again = convlstm("train", "tiny.toml", "--set", "model.weights=start.safetensors", "--out", "x", "--resume")
+    assert (again[0], again[2]) == (0, "going on from x/checkpoints/step-00000004.json\n")
+
+
+def test_a_killed_run_is_verified(broken: Path, convlstm: Command) -> None:
+    (broken / "weights.safetensors").unlink()
+    code, out, _ = convlstm("verify", broken)
+    assert code == 0
+    assert out.splitlines()[-1].startswith("the run is unfinished: the weights compared are those of runs/tiny-1/check")
+
+
+def test_what_a_damaged_note_of_a_resumption_comes_to(broken: Path, convlstm: Command) -> None:
+    file = broken / "environment.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "resumed": [{"step": 1}]}))
+    code, _, err = convlstm("verify", broken)
+    assert (code, err) == (2, f"convlstm: cannot read {file}: resumed holds {{'step': 1}}\n")
+    assert convlstm("train", "--resume", broken)[0] == 0
 
 
 def test_the_configuration_may_be_any_that_says_the_same(broken: Path, convlstm: Command) -> None:

@@ -106,7 +106,7 @@ def test_other_layers(tiny: Path, tmp_path: Path) -> None:
     assert found.array == Difference(
         "what is computed next", "readout.W before the step", "layers.0.p_i before the step"
     )
-    assert found.settings == ("[model] peephole: None in the first, 'channel' in the second",)
+    assert found.settings == ('[model] peephole: "none" in the first, "channel" in the second',)
 
 
 def test_a_larger_batch_is_seen_where_the_smaller_ends(tiny: Path, tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import hashlib
 import io
 import json
 import math
-from contextlib import closing
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convlstm.backends import Array
-from convlstm.ledger import BEGINNING, Ledger, LedgerError, Position, chain, read_ledger
+from convlstm.ledger import BEGINNING, Chain, Ledger, LedgerError, Position, chain, open_locked, read_ledger
 from tests.numerical import read_only
 
 Step = tuple[float, dict[str, Array], dict[str, Array]]  # loss, gradients, weights
@@ -31,8 +33,14 @@ def step(number: int) -> Step:
     return 0.7 / (number + 1), read_only(gradients), read_only(weights)
 
 
+@contextmanager
+def opened(file: Path, position: Position = BEGINNING) -> Iterator[Ledger]:
+    with closing(open_locked(file)) as locked:
+        yield Ledger(file, locked, position)
+
+
 def written(file: Path, steps: list[Step]) -> list[dict[str, Any]]:
-    with closing(Ledger(file)) as ledger:
+    with opened(file) as ledger:
         for arguments in steps:
             ledger.append(*arguments)
         assert ledger.steps == len(steps)
@@ -74,19 +82,21 @@ class NearlyFull(io.FileIO):
 
 
 def test_a_full_disk_leaves_whole_lines(file: Path) -> None:
-    with closing(Ledger(file)) as ledger:
+    with opened(file) as ledger:
         ledger.append(*step(0))
         whole = file.read_bytes()
         ledger._file.close()
         ledger._file = NearlyFull(file, "ab")
-        with pytest.raises(OSError, match="No space left on device"):
+        with pytest.raises(OSError, match="No space left on device") as raised:
             ledger.append(*step(1))
+        assert raised.value.filename == str(file)
         assert ledger.steps == 1
+        ledger._file.close()
     assert file.read_bytes() == whole
 
 
 def test_a_line_is_on_disk_as_soon_as_its_step_is_done(file: Path) -> None:
-    with closing(Ledger(file)) as ledger:
+    with opened(file) as ledger:
         assert file.read_bytes() == b""
         for number in range(3):
             ledger.append(*step(number))
@@ -187,7 +197,7 @@ def test_order_of_names_and_of_memory_do_not_matter(file: Path) -> None:
 
 
 def position_after(file: Path, steps: int) -> Position:
-    with closing(Ledger(file)) as ledger:
+    with opened(file) as ledger:
         for number in range(steps):
             ledger.append(*step(number))
         return ledger.position
@@ -203,7 +213,7 @@ def test_it_goes_on_from_where_it_stood(steps: int, more: bytes, tmp_path: Path)
     assert position.steps == steps
     assert (position == BEGINNING) == (steps == 0)
     file.write_bytes(file.read_bytes() + more)
-    with closing(Ledger(file, position)) as ledger:
+    with opened(file, position) as ledger:
         assert file.read_bytes().count(b"\n") == ledger.steps == steps
         assert ledger.position == position
         for number in range(steps, 4):
@@ -222,8 +232,11 @@ def test_a_ledger_that_is_another_is_left_as_it_is(
     content = bytearray(file.read_bytes())
     content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     file.write_bytes(content)
-    with pytest.raises(LedgerError, match=r"l \(\d lines\) does not begin with the 2 lines that it held"):
-        Ledger(file, position)
+    with (
+        closing(open_locked(file)) as locked,
+        pytest.raises(LedgerError, match=r"l \(\d lines\) does not begin with the 2 lines that it held"),
+    ):
+        Ledger(file, locked, position)
     assert file.read_bytes() == content
 
 
@@ -231,19 +244,43 @@ def test_a_ledger_that_lacks_lines_is_left_as_it_is(file: Path) -> None:
     position = position_after(file, 3)
     content = b"".join(file.read_bytes().splitlines(keepends=True)[:2])
     file.write_bytes(content)
-    with pytest.raises(LedgerError, match=r"ledger\.jsonl \(2 lines\) does not begin with the 3 lines that it held"):
-        Ledger(file, position)
+    with (
+        closing(open_locked(file)) as locked,
+        pytest.raises(LedgerError, match=r"ledger\.jsonl \(2 lines\) does not begin with the 3 lines that it held"),
+    ):
+        Ledger(file, locked, position)
     assert file.read_bytes() == content
 
 
 def test_two_never_write_one_ledger(file: Path) -> None:
-    with closing(Ledger(file)) as ledger:
+    with opened(file) as ledger:
         ledger.append(*step(0))
         content = file.read_bytes()
         with pytest.raises(LedgerError, match=r"ledger\.jsonl is being written by another process: the run in it goes"):
-            Ledger(file)
+            open_locked(file)
         assert file.read_bytes() == content
-    Ledger(file).close()
+    open_locked(file).close()
+
+
+@pytest.mark.parametrize("call", ["truncate", "fsync"])
+def test_a_disk_that_refuses_is_said_with_the_ledgers_name(
+    call: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing(io.FileIO):
+        def truncate(self, size: int | None = None) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    def refuse(number: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with (
+        opened(file) as ledger,
+        closing(Refusing(file, "r+")) as other,
+        pytest.raises(OSError, match="Input/output error") as raised,
+    ):
+        ledger.bring_down() if call == "fsync" else Ledger(file, other)
+    assert raised.value.filename == str(file)
 
 
 def test_a_file_system_without_locks_is_no_reason_to_fail(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +294,7 @@ def test_a_file_system_without_locks_is_no_reason_to_fail(file: Path, monkeypatc
 def test_a_line_that_was_not_written_is_no_part_of_the_chain(file: Path, tmp_path: Path) -> None:
     """The next try of the same step writes what the first would have."""
     written(tmp_path / "whole", [step(0), step(1)])
-    with closing(Ledger(file)) as ledger:
+    with opened(file) as ledger:
         ledger.append(*step(0))
         real, position = ledger._file, ledger.position
         ledger._file = NearlyFull(file, "ab")
@@ -279,10 +316,12 @@ def test_what_was_written_is_read(file: Path) -> None:
     entries = read_ledger(file)
     assert [entry.loss for entry in entries] == [loss for loss, _, _ in steps]
     assert [entry.digest for entry in entries] == [line["digest"] for line in lines]
-    tip = b""
+    tip, taken_again = b"", Chain()
+    assert taken_again.digest == ""
     for entry, arguments in zip(entries, steps, strict=True):
         tip = chain(tip, *arguments)
-        assert entry.digest == tip.hex()
+        taken_again.append(*arguments)
+        assert entry.digest == tip.hex() == taken_again.digest
 
 
 def test_an_empty_ledger_has_no_steps(file: Path) -> None:

@@ -176,6 +176,20 @@ def test_it_stops_there_and_keeps_what_was_good(fault: str, value: float, sound:
         assert (directory / name).read_bytes() == (sound / name).read_bytes()
 
 
+def test_a_full_disk_does_not_hide_it(tmp_path: Path) -> None:
+    plant, message = FAULTS["loss"]
+
+    def full(file: Path, weights: object) -> None:
+        raise OSError(28, "No space left on device", str(file))
+
+    with pytest.MonkeyPatch.context() as patch:
+        plant(patch, np.nan)
+        patch.setattr(training, "save_parameters", full)
+        both = "^" + message.format("nan") + r".*; but .*weights\.safetensors could not be written: No space left on"
+        with pytest.raises(NotFinite, match=both):
+            begun(tmp_path / "run", CONFIG)
+
+
 def test_data_on_a_device_is_checked_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with stand_in_for_cupy():
         spoilt_data(monkeypatch, np.nan)

@@ -84,7 +84,7 @@ def test_a_bad_config_and_a_bad_ledger_are_named(run: Path) -> None:
     with pytest.raises(LedgerError, match=r"ledger\.jsonl, line 1"):
         read_run(run)
     (run / "config.toml").write_text("[training]\nstep = 3\n")
-    with pytest.raises(ConfigError, match=r"config\.toml: unknown setting step in \[training\]"):
+    with pytest.raises(ConfigError, match=r"config\.toml: unknown setting 'step' in \[training\]"):
         read_run(run)
 
 

@@ -15,16 +15,17 @@ import pytest
 from convlstm import resume, training
 from convlstm.backends import BackendUnavailable
 from convlstm.checkpoint import CheckpointError, best_step, read_checkpoint, saved_steps
-from convlstm.config import Config, ConfigError
+from convlstm.config import ConfigError
 from convlstm.ledger import Ledger, LedgerError
 from convlstm.recorded_run import NoRun
 from convlstm.resume import find_run, is_run_directory, look_at, recorded_config
 from convlstm.run_directory import RunDirectoryError
-from convlstm.training import Outcome, Resumption, Trainer, environment, train
+from convlstm.training import Outcome, Trainer, environment
 from convlstm.verify import verify
 from tests.cupy_stand_in import stand_in_for_cupy
 from tests.killed_runs import content
 from tests.moments import TINIER
+from tests.resumed_runs import STOPPED, assert_same_end, flip, trained
 from tests.runs import changed
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn, which is not installed")
@@ -60,33 +61,6 @@ def sigterm() -> Iterator[None]:
     signal.signal(signal.SIGTERM, before)
 
 
-def trained(
-    directory: Path,
-    config: Config = TINIER,
-    *,
-    stop: int = 0,
-    said: list[str] | None = None,
-    changes: Any = (),
-    backend: str = "numpy",
-) -> Outcome:
-    """Train, going on with the run that is there; end by SIGTERM after the step `stop`."""
-    directory.mkdir(exist_ok=True)
-    messages = [] if said is None else said
-    resumption = Resumption(messages.append, changes) if (directory / "ledger.jsonl").exists() else None
-
-    def report(done: int, loss: float) -> None:
-        if done == stop:
-            signal.raise_signal(signal.SIGTERM)
-
-    return train(config, directory, backend=backend, report=report, resumption=resumption)
-
-
-def flip(file: Path) -> None:
-    data = bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 4
-    file.write_bytes(data)
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The finished run of `TINIER`."""
@@ -101,18 +75,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stopped(tmp_path: Path) -> Path:
     """A run of `TINIER` with checkpoints after its steps 1, 2 and 3, where it stopped."""
     directory = tmp_path / "stopped"
-    config = changed(TINIER, checkpoint_every=1, keep_checkpoints=3)
-    assert trained(directory, config, stop=3).interrupted is signal.SIGTERM
+    assert trained(directory, STOPPED, stop=3).interrupted is signal.SIGTERM
     assert saved_steps(directory / "checkpoints") == [1, 2, 3]
     return directory
-
-
-STOPPED = changed(TINIER, checkpoint_every=1, keep_checkpoints=3)
-
-
-def assert_same_end(directory: Path, whole: Path) -> None:
-    for name in ("ledger.jsonl", "weights.safetensors", "scores.json"):
-        assert (directory / name).read_bytes() == (whole / name).read_bytes()
 
 
 # The same bits --------------------------------------------------------------------------------------------------------
@@ -217,94 +182,6 @@ def test_the_ledgers_lines_are_safe_before_what_needs_them(tmp_path: Path, monke
     assert happened == ["ledger", "write_checkpoint", "delete_old_checkpoints"]
 
 
-# Damage ---------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("end", ["json", "safetensors"])
-def test_past_a_damaged_checkpoint_it_goes_on_from_the_one_before(end: str, stopped: Path, whole: Path) -> None:
-    folder = stopped / "checkpoints"
-    flip(folder / f"step-00000003.{end}")
-    said: list[str] = []
-    trained(stopped, STOPPED, said=said)
-    assert said[0].startswith(f"{folder / f'step-00000003.{end}'} is damaged: its bits have changed")
-    assert said[1:] == [f"going on from {folder / 'step-00000002.json'}"]
-    assert_same_end(stopped, whole)
-
-
-def test_a_damaged_checkpoint_stays_until_a_newer_one_is_safe(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    flip(stopped / "checkpoints" / "step-00000003.json")
-    before = content(stopped / "checkpoints")
-
-    def full(*arguments: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(training, "write_checkpoint", full)
-    with pytest.raises(RunDirectoryError, match="No space left"):
-        trained(stopped, STOPPED)
-    assert content(stopped / "checkpoints") == before
-
-
-def test_where_no_checkpoint_is_sound_it_goes_on_from_the_beginning(stopped: Path, whole: Path) -> None:
-    for file in (stopped / "checkpoints").glob("*.json"):
-        flip(file)
-    said: list[str] = []
-    trained(stopped, STOPPED, said=said)
-    assert [line.split(" is ")[0] for line in said[:3]] == [
-        str(stopped / "checkpoints" / f"step-0000000{step}.json") for step in (3, 2, 1)
-    ]
-    assert said[3] == f"{stopped} holds no checkpoint to go on from; going on from step 0, to the same bits"
-    assert_same_end(stopped, whole)
-
-
-@pytest.mark.parametrize("more", [b'{"step": 3, "loss": 0.', b"\x00" * 50, b'{"step": 3}\n{"step": 4}\n'])
-def test_what_the_ledger_has_beyond_the_checkpoint_is_cut_off(more: bytes, stopped: Path, whole: Path) -> None:
-    with (stopped / "ledger.jsonl").open("ab") as end:
-        end.write(more)
-    trained(stopped, STOPPED)
-    assert_same_end(stopped, whole)
-
-
-@pytest.mark.parametrize("damage", ["flipped", "cut"])
-def test_a_ledger_that_is_not_the_checkpoints_is_an_error_that_names_both(damage: str, stopped: Path) -> None:
-    ledger = stopped / "ledger.jsonl"
-    if damage == "flipped":
-        flip(ledger)
-    else:
-        ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:2]))
-    before = content(stopped)
-    there = 3 if damage == "flipped" else 2
-    right = (
-        rf"ledger\.jsonl \({there} lines\) does not begin with the 3 lines that it held; .*step-00000003\.json needs"
-    )
-    with pytest.raises(LedgerError, match=right):
-        trained(stopped, STOPPED)
-    assert content(stopped) == before
-
-
-def test_a_config_that_was_edited_is_an_error_that_names_both(stopped: Path) -> None:
-    with (stopped / "config.toml").open("a") as end:
-        end.write("# mine\n")
-    before = content(stopped)
-    with pytest.raises(CheckpointError, match=r"config\.toml has changed since .*step-00000003\.json was saved"):
-        trained(stopped, STOPPED)
-    assert content(stopped) == before
-
-
-def test_a_checkpoint_of_other_settings_is_refused(stopped: Path) -> None:
-    found = read_checkpoint(stopped / "checkpoints", 3)
-    with pytest.raises(CheckpointError, match=r"the checkpoint stands at .*'seed': 5.*; this run at .*'seed': 6"):
-        Trainer(changed(STOPPED, seed=6), "numpy").restore(found)
-
-
-def test_a_run_that_goes_on_elsewhere_is_left_alone(stopped: Path) -> None:
-    before = content(stopped)
-    ledger = Ledger(stopped / "ledger.jsonl", read_checkpoint(stopped / "checkpoints", 3).ledger)
-    with pytest.raises(LedgerError, match=r"ledger\.jsonl is being written by another process"):
-        trained(stopped, STOPPED)
-    ledger.close()
-    assert content(stopped) == before
-
-
 # How far a run is -----------------------------------------------------------------------------------------------------
 
 
@@ -318,6 +195,90 @@ def test_a_run_that_was_ended_while_it_was_scored_is_finished(lost: str, whole: 
     assert outcome.scores == json.loads((whole / "scores.json").read_text())
     assert content(run) == content(whole)
     assert look_at(run, TINIER, None).finished
+
+
+def test_a_run_that_was_ended_while_it_was_drawn_is_found(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(whole, "runs/tiny-1")
+    with pytest.raises(RunDirectoryError, match="there is no unfinished run"):
+        find_run("tiny.toml", None)
+    (tmp_path / "runs/tiny-1/forecast.png").unlink()
+    assert find_run("tiny.toml", None) == Path("runs/tiny-1")
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"mse": {"model": "x"}}', "\xff"])
+def test_damaged_scores_are_made_again(text: str, whole: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(whole, tmp_path / "run"))
+    (run / "forecast.png").unlink()
+    (run / "scores.json").write_bytes(text.encode("latin-1"))
+    trained(run)
+    assert content(run) == content(whole)
+
+
+def test_a_run_whose_ledger_was_emptied_is_not_called_finished(whole: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(whole, tmp_path / "run"))
+    (run / "ledger.jsonl").write_bytes(b"")
+    assert not look_at(run, TINIER, None).finished
+    with pytest.raises(LedgerError, match=r"ledger\.jsonl \(0 lines\) does not begin with the 4 lines"):
+        trained(run)
+
+
+@pytest.mark.parametrize("left", ["ledger.jsonl", "checkpoints"])
+def test_a_run_that_lost_its_settings_is_left_as_it_is(left: str, stopped: Path) -> None:
+    (stopped / "config.toml").unlink()
+    if left == "ledger.jsonl":
+        shutil.rmtree(stopped / "checkpoints")
+    else:
+        (stopped / "ledger.jsonl").write_bytes(b"")
+    before = content(stopped)
+    right = r"holds a run's steps, but .*config\.toml is missing: put it back, or say --overwrite to begin anew"
+    for ask in (
+        lambda: recorded_config(stopped), lambda: look_at(stopped, STOPPED, None), lambda: trained(stopped, STOPPED),
+    ):  # fmt: skip
+        with pytest.raises(RunDirectoryError, match=right):
+            ask()
+    assert content(stopped) == before
+
+
+def test_from_a_checkpoint_the_weights_to_start_from_are_not_needed(whole: Path, tmp_path: Path) -> None:
+    start = Path(shutil.copy(whole / "weights.safetensors", tmp_path / "start.safetensors"))
+    config = changed(TINIER, weights=str(start), checkpoint_every=2)
+    trained(tmp_path / "whole", config)
+    trained(tmp_path / "run", config, stop=2)
+    start.unlink()
+    trained(tmp_path / "run", config)
+    assert_same_end(tmp_path / "run", tmp_path / "whole")
+
+
+def test_without_a_checkpoint_they_must_be_the_same(whole: Path, tmp_path: Path) -> None:
+    start, run = Path(shutil.copy(whole / "weights.safetensors", tmp_path / "start.safetensors")), tmp_path / "run"
+    config = changed(TINIER, weights=str(start))
+    trained(run, config, stop=2)
+    shutil.rmtree(run / "checkpoints")
+    before = content(run)
+    flip(start)
+    with pytest.raises(ConfigError, match=r"start\.safetensors has changed since the run started from it: its SHA-256"):
+        trained(run, config)
+    assert content(run) == before
+    flip(start)
+    assert trained(run, config).scores is not None
+
+
+def test_what_cannot_be_read_sends_no_run_back(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, before = Path.read_bytes, content(stopped)
+
+    def closed(path: Path) -> bytes:
+        if path.name == "step-00000003.safetensors":
+            raise OSError(5, "Input/output error", str(path))
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", closed)
+        with pytest.raises(CheckpointError, match=r"step-00000003\.safetensors cannot be read: Input/output error"):
+            trained(stopped, STOPPED)
+    assert content(stopped) == before
 
 
 @pytest.mark.parametrize("there", [(), ("environment.json",)])
@@ -342,7 +303,8 @@ def test_the_run_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for name in ("runs/digits-2", "runs/digits-9", "runs/digits-10", "runs/digits-11", "runs/digits-x", "runs/tiny-12"):
         Path(name).mkdir(parents=True)
         (Path(name) / "ledger.jsonl").touch()
-    (Path("runs/digits-10") / "scores.json").touch()  # finished
+    for name in ("ledger.jsonl", "weights.safetensors", "scores.json", "forecast.png"):
+        (Path("runs/digits-10") / name).write_bytes(b"finished")
     (Path("runs/digits-11") / "ledger.jsonl").unlink()  # not begun
     Path("digits").mkdir()
     assert find_run("digits", None) == Path("runs/digits-9")
@@ -361,8 +323,15 @@ def test_the_run_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     ("what", "out", "error", "message"),
     [
         ("digits", None, RunDirectoryError, "there is no unfinished run runs/digits-N to resume; without --resume a"),
-        ("digits", Path("nowhere"), NoRun, "nowhere holds no ledger.jsonl, so there is no run to resume; without"),
-        ("a", None, NoRun, "a holds no ledger.jsonl"),
+        ("digits", Path("nowhere"), NoRun, "there is no run directory nowhere; without --resume a run starts in it"),
+        ("runs/nope", None, NoRun, "there is no run directory runs/nope$"),
+        ("c", None, NoRun, "c holds no ledger.jsonl, so there is no run to resume; put it back"),
+        (
+            "a",
+            None,
+            NoRun,
+            "a holds no ledger.jsonl, so there is no run to resume; without --resume a run starts in it",
+        ),
         ("a", Path("b"), NoRun, "--resume goes on in one directory; got a and --out b"),
     ],
 )
@@ -370,8 +339,9 @@ def test_there_is_no_run(
     what: str, out: Path | None, error: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("a", "b"):
+    for name in ("a", "b", "c"):
         Path(name).mkdir()
+    (Path("c") / "config.toml").touch()
     with pytest.raises(error, match=f"^{message}"):
         find_run(what, out)
 
@@ -380,7 +350,7 @@ def test_other_settings_are_named(whole: Path) -> None:
     assert look_at(whole, recorded_config(whole), None).finished
     given = changed(TINIER, steps=9, peephole="pixel")
     right = (
-        r"has other settings: \[model\] peephole is None there, 'pixel' is asked for; \[training\] steps is 4 there, 9"
+        r'other settings: \[model\] peephole is "none" there, "pixel" is asked for; \[training\] steps is 4 there, 9'
     )
     with pytest.raises(ConfigError, match=right):
         look_at(whole, given, None)
@@ -397,12 +367,22 @@ def test_it_goes_on_on_the_backend_that_it_was_begun_on(whole: Path, monkeypatch
         look_at(whole, TINIER, "torch")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"backend": "numpy", "packages": 1}', "[" * 100_000])
-def test_an_environment_that_cannot_be_read_is_named(text: str, whole: Path, tmp_path: Path) -> None:
-    run = Path(shutil.copytree(whole, tmp_path / "run"))
-    (run / "environment.json").write_text(text)
-    with pytest.raises(NoRun, match=r"cannot read .*environment\.json: "):
-        look_at(run, TINIER, None)
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"backend": 1}', '{"packages": 1}', '{"resumed": [1]}', "[" * 100_000]
+)
+def test_an_environment_that_is_lost_is_told_and_written_anew(text: str, stopped: Path, whole: Path) -> None:
+    file = stopped / "environment.json"
+    sound = json.loads(file.read_text())
+    file.write_text(text)
+    found = look_at(stopped, STOPPED, "numpy")
+    assert found == resume.Unfinished("numpy", found.changed, finished=False)
+    (lost,) = found.changed
+    assert lost.startswith(f"cannot read {file}: ")
+    assert lost.endswith("; it is written anew")
+    assert look_at(stopped, STOPPED, None).backend == "auto"
+    trained(stopped, STOPPED, changes=found.changed)
+    assert json.loads(file.read_text()) == {**sound, "resumed": [{"step": 3, "changed": [lost]}]}
+    assert_same_end(stopped, whole)
 
 
 def test_what_has_changed_since_is_told_and_noted(stopped: Path, whole: Path) -> None:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from convlstm.run_directory import CHECKPOINTS, RUN_FILES, RunDirectoryError, half_written, make_run_directory
+from convlstm.ledger import LedgerError, open_locked
+from convlstm.run_directory import (
+    CHECKPOINTS,
+    RUN_FILES,
+    RunDirectoryError,
+    half_written,
+    has_begun,
+    is_finished,
+    make_run_directory,
+    was_scored,
+)
 
 
 def a_run_in(directory: Path, *more: str) -> Path:
@@ -50,6 +61,48 @@ def test_a_run_is_overwritten_when_told(tmp_path: Path) -> None:
     run = a_run_in(tmp_path / "run")
     assert make_run_directory(run, "digits", overwrite=True) == run
     assert content(run) == {}
+
+
+def test_a_run_that_is_still_trained_is_never_overwritten(tmp_path: Path) -> None:
+    run = a_run_in(tmp_path / "run")
+    before = content(run)
+    with (
+        closing(open_locked(run / "ledger.jsonl")),
+        pytest.raises(LedgerError, match=r"ledger\.jsonl is being written by another process: the run in it goes on$"),
+    ):
+        make_run_directory(run, "digits", overwrite=True)
+    assert content(run) == before
+    make_run_directory(run, "digits", overwrite=True)
+    assert content(run) == {}
+
+
+def test_what_cannot_be_deleted_is_named_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = a_run_in(tmp_path / "run")
+
+    def refuse(path: Path) -> None:
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(RunDirectoryError, match=r"^cannot delete .*run/config\.toml: Read-only file system$"):
+        make_run_directory(run, "digits", overwrite=True)
+
+
+@pytest.mark.parametrize("lost", ["ledger.jsonl", "weights.safetensors", "scores.json", "forecast.png"])
+def test_a_run_is_finished_when_it_has_all_that_it_is_to_leave(lost: str, tmp_path: Path) -> None:
+    run = a_run_in(tmp_path / "run")
+    assert is_finished(run)
+    assert was_scored(run)
+    (run / lost).unlink()
+    assert not is_finished(run)
+    assert was_scored(run) == (lost == "forecast.png")
+
+
+def test_an_emptied_ledger_is_none(tmp_path: Path) -> None:
+    run = a_run_in(tmp_path / "run")
+    (run / "ledger.jsonl").write_bytes(b"")
+    assert not is_finished(run)
+    (run / "config.toml").unlink()
+    assert not has_begun(run)
 
 
 CHECKPOINT_NAMES = (

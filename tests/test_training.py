@@ -236,6 +236,20 @@ def test_a_second_ctrl_c_ends_at_once_with_all_whole_steps_saved(two_steps: Run,
     assert_same_bits(run.weights(), two_steps.weights())
 
 
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_while_weights_are_saved_waits_for_them(
+    finished: tuple[Run, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(file: Path, weights: dict[str, Array]) -> None:
+        signal.raise_signal(signal.SIGINT)
+        save_parameters(file, weights)
+
+    monkeypatch.setattr(training, "save_parameters", interrupted)
+    run = Run(tmp_path / "run")
+    assert run.train() == Outcome(steps=3, interrupted=signal.SIGINT, scores=None)
+    assert_same_bits(run.weights(), finished[0].weights())
+
+
 @pytest.mark.parametrize("fault", [KeyboardInterrupt(), OSError(28, "No space left on device")])
 def test_a_step_without_its_ledger_line_is_taken_back(
     fault: BaseException, two_steps: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -356,17 +370,9 @@ def test_a_config_that_works_passes() -> None:
     check_config(Config(), "numpy")
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"data": Data(size=8)}, "size must be at least 16 pixels; got 8"),
-        ({"model": Model(kernel_size=33)}, "kernel 33×33 is larger than the map"),
-        ({"training": Training(seed=2**64)}, "seed must lie in"),
-    ],
-)
-def test_a_setting_that_cannot_work(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        check_config(Config(**change), "numpy")
+def test_a_setting_that_cannot_work() -> None:
+    with pytest.raises(ValueError, match="kernel 33×33 is larger than the map"):
+        check_config(Config(model=Model(kernel_size=33)), "numpy")
 
 
 def test_a_missing_package_for_the_data(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,8 @@ from convlstm import from_config, training
 from convlstm import verify as verify_module
 from convlstm.backends import Array
 from convlstm.backends.numpy_backend import NumpyBackend
-from convlstm.config import config_as_toml
+from convlstm.checkpoint import read_checkpoint, write_checkpoint
+from convlstm.config import ConfigError, config_as_toml
 from convlstm.optimizers import Adam
 from convlstm.parameter_files import load_parameters, save_parameters
 from convlstm.recorded_run import read_run
@@ -65,7 +66,7 @@ def test_a_run_that_is_as_it_was(finished: Path) -> None:
     found = verify(read_run(finished), "numpy", lambda done, loss: reports.append((done, loss)))
     assert found == Verification(3, identical=True)
     assert reports == [(line["step"] + 1, line["loss"]) for line in ledger(finished)]
-    assert found.as_json() == {"identical": True, "steps": 3, "fault": "", "first_difference": None}
+    assert found.as_json() == {"identical": True, "steps": 3, "fault": "", "note": "", "first_difference": None}
 
 
 def test_verifying_changes_no_file(finished: Path) -> None:
@@ -113,7 +114,7 @@ def test_other_processes(variables: dict[str, str], finished: Path) -> None:
 
 
 def test_a_run_from_given_weights(finished: Path, tmp_path: Path) -> None:
-    """The file is as much of the run as its seed: once it is another, the first loss is."""
+    """The file is as much of the run as its seed: once it is another, training again would prove nothing."""
     start = tmp_path / "start.safetensors"
     shutil.copy(finished / "weights.safetensors", start)
     run = trained(tmp_path / "run", changed(TINY, weights=str(start)))
@@ -121,6 +122,11 @@ def test_a_run_from_given_weights(finished: Path, tmp_path: Path) -> None:
     weights = load_parameters(start)
     weights["readout.b"] = weights["readout.b"] + np.float32(0.5)
     save_parameters(start, weights)
+    with pytest.raises(ConfigError, match=r"start\.safetensors has changed since the run started from it: its SHA"):
+        verified(run)
+    environment = json.loads((run / "environment.json").read_text())
+    del environment["weights_sha256"]  # as runs of earlier versions have it
+    (run / "environment.json").write_text(json.dumps(environment))
     assert verified(run).step == 0
     start.unlink()
     with pytest.raises(ValueError, match=r"start\.safetensors: cannot be read: No such file"):
@@ -257,6 +263,62 @@ def test_no_weights(run: Path) -> None:
     assert (found.identical, found.fault) == (
         False, f"every digest agrees, but {run / 'weights.safetensors'} is missing",
     )  # fmt: skip
+
+
+# Runs that were killed ------------------------------------------------------------------------------------------------
+
+
+def killed(run: Path, *, lines: int, weights: bool = True) -> Path:
+    """Leave of a run with checkpoints after 2 of 3 steps and after the last what a kill would have."""
+    (run / "scores.json").unlink()
+    write_ledger(run, ledger(run)[:lines])
+    if not weights:
+        (run / "weights.safetensors").unlink()
+    for file in (run / "checkpoints").glob("step-00000003.*"):
+        if lines < 3:
+            file.unlink()
+    return run
+
+
+@pytest.fixture
+def often_saved(tmp_path: Path) -> Path:
+    return trained(tmp_path / "often", changed(TINY, checkpoint_every=2))
+
+
+@pytest.mark.parametrize("weights", [True, False])
+@pytest.mark.parametrize("lines", [2, 3])
+def test_a_killed_runs_weights_are_its_newest_checkpoints(lines: int, weights: bool, often_saved: Path) -> None:
+    run = killed(often_saved, lines=lines, weights=weights)
+    found = verified(run)
+    assert (found.identical, found.steps) == (True, lines)
+    file = run / "checkpoints" / f"step-0000000{lines}.json"
+    compared = "" if weights and lines == 3 else f"the run is unfinished: the weights compared are those of {file}"
+    assert found.note == found.as_json()["note"] == compared
+
+
+def test_a_killed_runs_weights_may_not_be_saved_at_all(often_saved: Path) -> None:
+    found = verified(killed(often_saved, lines=1))
+    assert (found.identical, found.steps) == (True, 1)
+    assert found.note == "the run is unfinished and its last step's weights are not saved: they were not compared"
+
+
+def test_a_killed_run_whose_digests_do_not_agree(often_saved: Path) -> None:
+    run = killed(often_saved, lines=2)
+    lines = ledger(run)
+    lines[1]["digest"] = "0" * 64
+    write_ledger(run, lines)
+    assert (verified(run).identical, verified(run).step) == (False, 1)
+
+
+def test_a_checkpoint_with_other_weights_than_the_steps_made(often_saved: Path) -> None:
+    run = killed(often_saved, lines=3, weights=False)
+    sound = read_checkpoint(run / "checkpoints", 3)
+    other = {**sound.weights, "readout.b": nudged(np.asarray(sound.weights["readout.b"]), (0,))}
+    write_checkpoint(run / "checkpoints", replace(sound, weights=other))
+    found = verified(run)
+    file = run / "checkpoints" / "step-00000003.json"
+    assert not found.identical
+    assert found.fault == f"every digest agrees, but {file} holds another readout.b than the last step made"
 
 
 def test_a_ledger_that_was_cut_short(run: Path) -> None:

@@ -19,8 +19,9 @@ def test_a_file_appears_whole_or_not_at_all(failing: str, tmp_path: Path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, failing, full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as raised:
         write_whole(file, b"newest")
+    assert raised.value.filename == str(file)
     assert file.read_bytes() == b"newer"
     assert list(tmp_path.iterdir()) == [file]
 

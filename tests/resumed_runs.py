@@ -1,0 +1,46 @@
+"""Runs of four tiny steps that are stopped, damaged and gone on with, for the tests of resuming."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+from convlstm.config import Config
+from convlstm.training import Outcome, Resumption, train
+from tests.moments import TINIER
+from tests.runs import changed
+
+STOPPED = changed(TINIER, checkpoint_every=1, keep_checkpoints=3)
+
+
+def trained(
+    directory: Path,
+    config: Config = TINIER,
+    *,
+    stop: int = 0,
+    said: list[str] | None = None,
+    changes: Any = (),
+    backend: str = "numpy",
+) -> Outcome:
+    """Train, going on with the run that is there; end by SIGTERM after the step `stop`."""
+    directory.mkdir(exist_ok=True)
+    messages = [] if said is None else said
+    resumption = Resumption(messages.append, changes) if (directory / "ledger.jsonl").exists() else None
+
+    def report(done: int, loss: float) -> None:
+        if done == stop:
+            signal.raise_signal(signal.SIGTERM)
+
+    return train(config, directory, backend=backend, report=report, resumption=resumption)
+
+
+def flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 4
+    file.write_bytes(data)
+
+
+def assert_same_end(directory: Path, whole: Path) -> None:
+    for name in ("ledger.jsonl", "weights.safetensors", "scores.json"):
+        assert (directory / name).read_bytes() == (whole / name).read_bytes()
