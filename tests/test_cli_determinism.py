@@ -106,7 +106,7 @@ def test_verify_an_identical_run(finished: Path, tmp_path: Path, convlstm: Comma
     assert steps == [f"step {done}/3  loss {loss:.4f}" for done, loss in enumerate(losses, start=1)]
     assert verdict == "identical: all 3 steps, every bit of loss, gradients and weights"
     assert read(tmp_path / "found.json") == {
-        "identical": True, "steps": 3, "fault": "", "first_difference": None, "changed_since": [],
+        "identical": True, "steps": 3, "fault": "", "note": "", "first_difference": None, "changed_since": [],
     }  # fmt: skip
 
 

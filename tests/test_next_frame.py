@@ -44,11 +44,13 @@ def random_frames(*shape: int) -> Array:
     return frames
 
 
-@pytest.mark.parametrize("context", [1, 2, 3])
 @pytest.mark.parametrize(
-    ("output", "loss"),
-    [("linear", "mse"), ("sigmoid", "mse"), ("sigmoid", "bce"), ("linear", "mae"), ("sigmoid", "mae")],
-)
+    ("output", "loss", "context"),
+    [
+        ("linear", "mse", 2), ("sigmoid", "mse", 2), ("linear", "mae", 2), ("sigmoid", "mae", 2),
+        ("sigmoid", "bce", 1), ("sigmoid", "bce", 2), ("sigmoid", "bce", 3),
+    ],
+)  # fmt: skip
 def test_every_element(output: Any, loss: LossName, context: int) -> None:
     """Context 3 of 4 frames: nothing fed back; 2: one prediction; 1: all but the first input."""
     model, frames = random_model(K=2, output=output, peephole="channel"), random_frames(2, 4, 1, 3, 2)
