@@ -239,7 +239,7 @@ class FrameModel(ABC):
     def _reader(self, frames: Array, part: slice) -> Callable[[int], Array]:
         """Return what gives frame t of some samples, folded: (n, D, H/P, W/P)."""
         # In one order of memory, whatever the caller's: a sum's bits may depend on it.
-        return lambda t: self.backend.channels_last(fold(frames[part, t : t + 1], self.patch)[:, 0])
+        return lambda t: self.backend.contiguous(fold(frames[part, t : t + 1], self.patch)[:, 0])
 
     def _drops(self, draws: Draws | None, part: slice, frames: Array) -> list[Drop]:
         """Return each layer's dropout masks for some samples."""
