@@ -93,22 +93,18 @@ class ConvLSTM:
             ValueError: a size, kind, dtype or seed that is none of the above.
             BackendUnavailable: see `get_backend`.
         """
-        if not isinstance(name, str):
-            raise ValueError(f"name must be a text; got {name!r}")
-        self.name = name
+        self.name = _text("name", name)
         self.in_channels = 0 if in_channels is None else as_count("in_channels", in_channels)
         self.hidden_channels = as_count("hidden_channels", hidden_channels)
         self.kernel_size = as_pair("kernel_size", kernel_size)
         recurrent = kernel_size if recurrent_kernel_size is None else recurrent_kernel_size
         self.recurrent_kernel_size = as_pair("recurrent_kernel_size", recurrent)
-        self.stride = as_pair("stride", stride)
-        self.dilation = as_pair("dilation", dilation)
+        self.stride, self.dilation = as_pair("stride", stride), as_pair("dilation", dilation)
         self.padding: Padding = padding
         check_padding(padding)
         if in_channels is None and (self.stride, padding, self.dilation) != ((1, 1), "same", (1, 1)):
             raise ValueError("a layer without input has no convolution over x: leave out stride, padding and dilation")
-        self.bias = _kind("bias", bias)
-        self.peephole = _kind("peephole", peephole)
+        self.bias, self.peephole = _kind("bias", bias), _kind("peephole", peephole)
         self.layer_norm = _kind("layer_norm", layer_norm)
         self.dropout = _probability("dropout", dropout)
         self.recurrent_dropout = _probability("recurrent_dropout", recurrent_dropout)
@@ -331,6 +327,12 @@ def give_parameters(layers: Iterable[ConvLSTM], parameters: Mapping[str, Array],
         raise KeyError(f"parameters must be {', '.join(own)}; missing or unknown: {odd}")
     for layer in layers:
         layer.parameters = {name: parameters[layer.name + name] for name in layer.parameters}
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be a text; got {value!r}")
+    return value
 
 
 def _kind(name: str, value: Any) -> Kind:
