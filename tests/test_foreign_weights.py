@@ -93,7 +93,9 @@ def test_openstl_comes_as_it_is() -> None:
 
 def test_openstl_fills_the_model_without_biases() -> None:
     model = NextFrame(1, (2, 3), 3, bias=None, readout_bias=False, dtype="float64", backend="numpy")
-    assign_parameters(model.parameters, from_openstl(openstl()))  # all of them, and no other
+    given = from_openstl(openstl())
+    assign_parameters(model.parameters, given)  # all of them, and no other
+    assert_same_bits(model.parameters, given)
 
 
 @pytest.mark.parametrize("prefix", ["module.", "model.", "model.module."])

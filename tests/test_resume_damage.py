@@ -2,56 +2,24 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from convlstm import training
-from convlstm.checkpoint import CheckpointError, read_checkpoint, saved_steps
+from convlstm.checkpoint import CheckpointError, read_checkpoint
 from convlstm.ledger import LedgerError, open_locked
 from convlstm.run_directory import RunDirectoryError
 from convlstm.training import Trainer
 from tests.killed_runs import content
-from tests.resumed_runs import STOPPED, assert_same_end, flip, trained
+from tests.resumed_runs import STOPPED, assert_same_end, flip, no_picture, sigterm, stopped, trained, whole
 from tests.runs import changed
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn, which is not installed")
 
 
-@pytest.fixture(autouse=True)
-def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A picture takes longer than these runs."""
-    monkeypatch.setattr(training, "draw_forecast", lambda config, model, path: path.write_bytes(b"picture"))
-
-
-@pytest.fixture(autouse=True)
-def sigterm() -> Iterator[None]:
-    """A handler that is Python's, wherever pytest itself runs."""
-    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The finished run of `TINIER`."""
-    directory = tmp_path_factory.mktemp("whole") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "draw_forecast", lambda config, model, path: path.write_bytes(b"picture"))
-        trained(directory)
-    return directory
-
-
-@pytest.fixture
-def stopped(tmp_path: Path) -> Path:
-    """A run of `TINIER` with checkpoints after its steps 1, 2 and 3, where it stopped."""
-    directory = tmp_path / "stopped"
-    assert trained(directory, STOPPED, stop=3).interrupted is signal.SIGTERM
-    assert saved_steps(directory / "checkpoints") == [1, 2, 3]
-    return directory
+pytestmark = pytest.mark.usefixtures("no_picture", "sigterm")
 
 
 @pytest.mark.parametrize("end", ["json", "safetensors"])
