@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +12,18 @@ import numpy as np
 import pytest
 
 import convlstm
-from convlstm.backends import Array, Backend, available_backends, contract, get_backend, unavailable_backends
+from convlstm.backends import Array, Backend, available_backends, contract, get_backend
 from convlstm.backends.geometry import resolve_geometry
 from convlstm.clipping import CLIPPINGS
 from convlstm.dropout import Draws
 from convlstm.losses import LOSSES, LossName
 from convlstm.optimizers import SGD, Adam
 from convlstm.parameter_files import assign_parameters, load_parameters, save_parameters
-from tests.cuda_on_host import COMPILER, NO_COMPILER
-from tests.cupy_stand_in import forget_backends, stand_in_for_cupy
+from tests.cupy_stand_in import forget_backends
 from tests.numerical import directional_error
 
 KINDS = (None, "channel", "pixel")
 N, T, CIN, C, H, W = 3, 4, 2, 3, 5, 6
-
-
-@pytest.fixture(params=["stand-in", pytest.param("device", marks=pytest.mark.gpu)])
-def cupy(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """The module `cupy`: the stand-in with two devices, or CuPy."""
-    if request.param == "stand-in":
-        if COMPILER is None:
-            pytest.skip(NO_COMPILER)
-        with stand_in_for_cupy(devices=2) as module:
-            yield module
-    else:
-        if "cupy" not in available_backends():
-            pytest.skip(unavailable_backends()["cupy"])
-        yield pytest.importorskip("cupy")
 
 
 def close(found: Array, right: Array) -> None:

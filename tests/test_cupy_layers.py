@@ -6,33 +6,16 @@ Everywhere on a stand-in for CuPy, where there is a device on CuPy itself.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 from convlstm import ConvLSTM, ConvLSTMStack, Draws, Stateful
-from convlstm.backends import Array, available_backends, unavailable_backends
-from tests.cuda_on_host import COMPILER, NO_COMPILER
-from tests.cupy_stand_in import stand_in_for_cupy
+from convlstm.backends import Array
 
 N, T, CIN, C, H, W = 3, 4, 2, 3, 5, 6
 MASK = np.array([[1, 1, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0]], bool)
-
-
-@pytest.fixture(params=["stand-in", pytest.param("device", marks=pytest.mark.gpu)])
-def cupy(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """The module `cupy`: the stand-in, or CuPy."""
-    if request.param == "stand-in":
-        if COMPILER is None:
-            pytest.skip(NO_COMPILER)
-        with stand_in_for_cupy(devices=1) as module:
-            yield module
-    else:
-        if "cupy" not in available_backends():
-            pytest.skip(unavailable_backends()["cupy"])
-        yield pytest.importorskip("cupy")
 
 
 def random(*shape: int, seed: int = 0, dtype: str = "float64") -> Array:

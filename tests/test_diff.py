@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -159,15 +159,6 @@ def test_as_json(tiny: Path, tmp_path: Path) -> None:
 
 
 # Faults planted inside a step -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Sample after sample, so that a fault can be aimed by counting calls."""
-    monkeypatch.setenv("CONVLSTM_THREADS", "1")
-    forget_backends()
-    yield
-    forget_backends()
 
 
 def planted(one: Path, config: Any, directory: Path, plant: Plant, lasting: bool = True) -> Divergence:

@@ -337,14 +337,6 @@ def test_a_ledger_without_its_middle_whose_steps_were_numbered_anew(run: Path) -
 # Planted faults -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("CONVLSTM_THREADS", "1")
-    forget_backends()
-    yield
-    forget_backends()
-
-
 @pytest.mark.usefixtures("one_thread")
 def test_a_gate_that_wanders(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One element of h, in step 2."""
