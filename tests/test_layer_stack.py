@@ -304,6 +304,9 @@ def test_float32_stays_float32() -> None:
         ({"hidden_channels": ()}, r"hidden_channels must be a list, one number for each layer; got \(\)"),
         ({"hidden_channels": 16}, "hidden_channels must be a list, one number for each layer; got 16"),
         ({"hidden_channels": (2, 0)}, "hidden_channels must be an integer ≥ 1; got 0"),
+        ({"hidden_channels": [8, None]}, "hidden_channels must be an integer ≥ 1; got None"),
+        ({"hidden_channels": [8, {}]}, "hidden_channels must be an integer ≥ 1; got {}"),
+        ({"bidirectional": "no"}, "bidirectional must be True or False; got 'no'"),
         ({"returns": "all"}, 'returns must be "every" or "last"; got \'all\''),
         ({"returns": ["last"]}, r"returns must be \"every\" or \"last\"; got \['last'\]"),
         ({"stride": [1]}, r"stride must be one setting, or a list with one for each of the 2 layers; got \[1\]"),
@@ -396,9 +399,9 @@ def test_wrong_gradients_to_the_output_are_named() -> None:
     "other",
     [
         stack(hidden=(3,)), stack(hidden=(3, 4)), stack(returns="last"), stack(dtype="float64"), stack(bias=None),
-        stack(in_channels=3, bidirectional=True, hidden=(3,)),
+        stack(in_channels=3, bidirectional=True, hidden=(3,)), stack(seed=1),
     ],
-    ids=["fewer layers", "other channels", "the last", "float64", "no bias", "both directions"],
+    ids=["fewer layers", "other channels", "the last", "float64", "no bias", "both directions", "another seed"],
 )  # fmt: skip
 def test_another_stacks_cache_is_refused(other: ConvLSTMStack) -> None:
     """Two directions of one level have the shapes of two levels, where Cin = C."""
@@ -436,26 +439,6 @@ def test_assigned_parameters_are_used() -> None:
     before, _, _ = made.forward(x)
     made.parameters["layers.1.W_x"] = 2 * made.parameters["layers.1.W_x"]
     assert not np.array_equal(made.forward(x)[0], before)
-
-
-def test_a_cache_of_a_stack_of_the_same_shapes_is_another_stacks() -> None:
-    one, other = (ConvLSTMStack(1, [2, 3], backend="numpy", seed=seed) for seed in (0, 1))
-    output, _, cache = one.forward(np.zeros((1, 2, 1, 4, 4), np.float32))
-    with pytest.raises(TypeError, match="cache must be what this stack's forward returned; got another stack's"):
-        other.backward(cache, output)
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"hidden_channels": [8, None]}, "hidden_channels must be an integer ≥ 1; got None"),
-        ({"hidden_channels": [8, {}]}, "hidden_channels must be an integer ≥ 1; got {}"),
-        ({"bidirectional": "no"}, "bidirectional must be True or False; got 'no'"),
-    ],
-)
-def test_wrong_settings_of_a_stack_are_named(settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        ConvLSTMStack(1, **{"hidden_channels": [2], "backend": "numpy", **settings})
 
 
 def test_small_integers_of_numpy_do_not_overflow() -> None:
