@@ -22,7 +22,7 @@ import safetensors.numpy
 
 from convlstm.backends import Array
 from convlstm.ledger import Position
-from convlstm.run_directory import CHECKPOINT_FILE
+from convlstm.run_directory import CHECKPOINTS, INSIDE
 from convlstm.whole_files import bring_down_folder, write_whole
 
 FORMAT = 1
@@ -111,7 +111,7 @@ def read_checkpoint(folder: Path, step: int) -> Checkpoint:
 
 def saved_steps(folder: Path) -> list[int]:
     """Return after which steps a checkpoint was saved, damaged ones too, in ascending order."""
-    names = [path.name for path in folder.glob("step-*.json") if CHECKPOINT_FILE.fullmatch(path.name)]
+    names = [path.name for path in folder.glob("step-*.json") if INSIDE[CHECKPOINTS].fullmatch(path.name)]
     return sorted(int(name.removeprefix("step-").removesuffix(".json")) for name in names)
 
 
@@ -173,7 +173,7 @@ def delete_old_checkpoints(folder: Path, newest: int, keep: int) -> None:
     names = {file(folder, step).name for step in kept if step is not None for file in (fact_file, _tensor_file)}
     # What makes two files a checkpoint goes first, ".json" before ".safetensors".
     for path in sorted(folder.iterdir()):
-        if CHECKPOINT_FILE.fullmatch(path.name) and path.name not in names and not path.is_dir():
+        if INSIDE[CHECKPOINTS].fullmatch(path.name) and path.name not in names and not path.is_dir():
             path.unlink()
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from convlstm.presets import PRESETS
 from convlstm.settings import TABLES, Config, ConfigError, Data, Model, Training, as_toml, settings
 
 if sys.version_info >= (3, 11):
@@ -38,7 +39,6 @@ __all__ = [
     "parse_setting",
 ]
 
-PRESETS = {"digits": Config()}
 WIDEST = 40  # characters that a longer setting does not push the comments of the others beyond
 
 # Reading --------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,12 @@
 
 Only the K frames to come are predicted, and none is fed back, so K can be chosen freely at every call.
 
-Backward, what reaches the forecaster's first states goes on to the encoder's last ones.
+A residual model predicts how each of them differs from the last frame that was read:
+
+    y_k = z_k = frame T + W ∗ [h¹_k, h²_k, …] + b
+
+Backward, what reaches the forecaster's first states goes on to the encoder's last ones.  Frame T is data: it needs no
+gradient, so a residual model's backward is the same.
 
 Source: Shi et al., "Convolutional LSTM network: a machine learning approach for precipitation nowcasting", NIPS 2015,
 section 3.2 and figure 3; layers stand in the same order in both stacks.
@@ -24,9 +29,10 @@ from convlstm.backends import Array
 from convlstm.backends.geometry import as_count
 from convlstm.cell import Cell
 from convlstm.dropout import NOTHING, Draws, Drop
-from convlstm.frame_model import Built, FrameModel
+from convlstm.frame_model import Built, FrameModel, Goal
 from convlstm.layer import ConvLSTM
 from convlstm.losses import LossName
+from convlstm.masks import Mask
 from convlstm.recurrence import Carried, StateGradient, Unrolled
 from convlstm.stack import Maps, stack_backward, stack_forward
 
@@ -68,7 +74,7 @@ class EncoderForecaster(FrameModel):
 
     def loss_and_gradients(
         self, frames: Array, context: int | None = None, loss: LossName = "mse",
-        *, recompute: int | None = None, draws: Draws | None = None,
+        *, valid: Mask | None = None, recompute: int | None = None, draws: Draws | None = None,
     ) -> tuple[float, dict[str, Array]]:  # fmt: skip
         """Return the mean loss of the frames after the context and its gradient to every parameter.
 
@@ -76,6 +82,9 @@ class EncoderForecaster(FrameModel):
             frames: (N, T, channels, H, W) with T ≥ 2.
             context: how many frames the encoder reads; the others are predicted; default T-1.
             loss: "mse", "mae" or, on logits with targets in 0 … 1, "bce".
+            valid: of the frames' shape, a NumPy array of bool; where it is False an element of a frame to predict,
+                which must still be a number, counts neither in the loss nor in what it is divided by.  The context is
+                read whole, whatever it says there.  None where all count.
             recompute: keep the state of every `recompute`-th step only and compute the rest again in the backward pass,
                 to the same bits; None keeps all.
             draws: where dropout masks are drawn; None drops nothing.
@@ -83,45 +92,55 @@ class EncoderForecaster(FrameModel):
         Raises:
             TypeError, ValueError: an argument is not as above; the message names it.
         """
-        shown, (N, T), half = self._context(frames, context, loss), frames.shape[:2], self._reading()
+        shown, T, half = self._context(frames, context, loss), frames.shape[1], self._reading()
         every = T if recompute is None else as_count("recompute", recompute)
-        scale = 1 / (N * (T - shown) * int(np.prod(frames.shape[2:])))
+        scale = self._scale(frames, shown, valid, loss)
 
         def work(cells: list[Cell], part: slice) -> tuple[Array, dict[str, Array]]:
-            frame, drops = self._reader(frames, part), self._drops(draws, part, frames)
+            goal, drops = self._goal(frames, part, valid, loss, scale), self._drops(draws, part, frames)
             of_layers, readout = self._zero_gradients()
-
-            zeros: States = [None] * half
-            encoder = Given(cells[:half], drops[:half], [frame(t) for t in range(shown)], zeros)
+            given, zeros = [goal.frame(t) for t in range(shown)], [None] * half
+            encoder = Given(cells[:half], drops[:half], given, zeros)
             encoded, states = _forward(encoder, every, keep_last=recompute is None)
-            forecaster = Given(cells[half:], drops[half:], [_no_input(frame(0))] * (T - shown), states)
+            forecaster = Given(cells[half:], drops[half:], [_no_input(given[0])] * (T - shown), states)
             forecast, _ = _forward(forecaster, every, keep_last=True)  # the backward needs it first
 
-            end, losses = T, []
-            dstates: Sequence[StateGradient] = [(None, None)] * half
-            while forecast:
-                chunk = _whole(forecast.pop())
-                begin = end - len(chunk.given.xs)
-                dhs = []
-                for t in reversed(range(begin, end)):  # so that sums do not depend on the chunks
-                    h = _concatenated([hs[t - begin] for hs in chunk.hs])
-                    z = self._readout(h)
-                    losses.append(self._loss(z, frame(t), loss))
-                    dz = self._loss_gradient(z, frame(t), loss, scale)
-                    dhs.append(_split(self._readout_gradient(h, dz, readout), chunk.hs))
-                outside = [list(of_layer) for of_layer in zip(*reversed(dhs), strict=True)]
-                _, dstates = stack_backward(chunk.layers, outside, dstates, of_layers[half:], to_x=False, to_state=True)
-                end = begin
-                del chunk  # before the next one is computed again
-            while encoded:
-                chunk, nothing = _whole(encoded.pop()), [None] * half
-                _, dstates = stack_backward(
-                    chunk.layers, nothing, dstates, of_layers[:half], to_x=False, to_state=len(encoded) > 0
-                )
-                del chunk
+            losses, dstates = self._forecaster_backward(forecast, T, goal, given[-1], of_layers[half:], readout)
+            _encoder_backward(encoded, dstates, of_layers[:half])
             return scale * sum(losses[1:], losses[0]), self._by_name(of_layers, readout)
 
         return self._summed(frames, work)
+
+    def _forecaster_backward(
+        self, kept: list[Chunk | Given], end: int, goal: Goal, x: Array,
+        of_layers: list[dict[str, Array]], readout: dict[str, Array],
+    ) -> tuple[list[Array], Sequence[StateGradient]]:  # fmt: skip
+        """Return (the losses, not scaled, the gradients to the first states); add to the parameters' gradients.
+
+        Args:
+            kept: chunks of the forecaster, each taken off when its backward is done, so that it is freed.
+            end: the time after the last of them.
+            goal: what they are held against.
+            x: the last frame that was read.
+            of_layers: the layers' gradients so far, added to in place.
+            readout: the read-out's gradients so far, added to in place.
+        """
+        losses: list[Array] = []
+        dstates: Sequence[StateGradient] = [(None, None)] * len(of_layers)
+        while kept:
+            chunk = _whole(kept.pop())
+            begin = end - len(chunk.given.xs)
+            dhs = []
+            for t in reversed(range(begin, end)):  # so that sums do not depend on the chunks
+                h = _concatenated([hs[t - begin] for hs in chunk.hs])
+                z = self._readout(h, x)
+                losses.append(self._loss(z, t, goal))
+                dhs.append(_split(self._readout_gradient(h, self._loss_gradient(z, t, goal), readout), chunk.hs))
+            outside = [list(of_layer) for of_layer in zip(*reversed(dhs), strict=True)]
+            _, dstates = stack_backward(chunk.layers, outside, dstates, of_layers, to_x=False, to_state=True)
+            end = begin
+            del chunk  # before the next one is computed again
+        return losses, dstates
 
     def _forecast_part(
         self, cells: list[Cell], frame: Callable[[int], Array], T: int, horizon: int, states: list[Carried | None]
@@ -130,11 +149,21 @@ class EncoderForecaster(FrameModel):
         drops = [NOTHING] * half
         for t in range(T):  # one by one: nothing of a step is kept
             _, encoded, _ = stack_forward(cells[:half], [frame(t)], encoded, drops)
-        ahead = encoded
+        ahead, last = encoded, frame(T - 1)
         for _ in range(horizon):
-            hs, ahead, _ = stack_forward(cells[half:], [_no_input(frame(0))], ahead, drops)
-            zs.append(self._readout(_concatenated([of_layer[0] for of_layer in hs])))
+            hs, ahead, _ = stack_forward(cells[half:], [_no_input(last)], ahead, drops)
+            zs.append(self._readout(_concatenated([of_layer[0] for of_layer in hs]), last))
         return encoded, zs
+
+
+def _encoder_backward(
+    kept: list[Chunk | Given], dstates: Sequence[StateGradient], of_layers: list[dict[str, Array]]
+) -> None:
+    """Add to the encoder's gradients, from those to its last states; `kept` as in `_forecaster_backward`."""
+    while kept:
+        chunk, nothing = _whole(kept.pop()), [None] * len(of_layers)
+        _, dstates = stack_backward(chunk.layers, nothing, dstates, of_layers, to_x=False, to_state=len(kept) > 0)
+        del chunk
 
 
 def _forward(given: Given, every: int, *, keep_last: bool) -> tuple[list[Chunk | Given], States]:

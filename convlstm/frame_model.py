@@ -1,9 +1,11 @@
 """What models of frames share: patches, the 1×1 read-out, the loss, parameters by name, and the sum over samples.
 
     z = W ∗ h + b                                        read-out, logits; (N, D, H, W) with D = channels·P·P
+    z = x + W ∗ h + b                                    the same where it predicts the change of a frame x (residual)
     y = z  or  σ(z)                                      the predicted frame, P×P pixels folded into channels
 
-How the hidden maps h come about is the business of next_frame.py and encoder_forecaster.py.
+How the hidden maps h come about, and which frame x is, is the business of next_frame.py and encoder_forecaster.py.
+With W = 0 and b = 0 a residual model repeats the last frame: persistence, from which it learns to differ.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +25,22 @@ from convlstm.backends.geometry import POINTWISE, Pair, as_bool, as_count, as_co
 from convlstm.cell import Cell, sum_to
 from convlstm.dropout import Draws, Drop
 from convlstm.layer import ConvLSTM, give_parameters
-from convlstm.losses import LOSSES, LossName, sigmoid, sigmoid_gradient
+from convlstm.losses import LOSSES, LossName, counted, sigmoid, sigmoid_gradient
+from convlstm.masks import Mask, check_mask
 from convlstm.parameters import Kind, SampleSum, uniform
 from convlstm.patches import fold, unfold
 from convlstm.recurrence import Carried, State
 
 Built = Callable[[int | None, int, str], ConvLSTM]  # a layer from its channels below, its hidden channels and its name
+
+
+class Goal(NamedTuple):
+    """What the predicted frames of some samples are held against."""
+
+    frame: Callable[[int], Array]  # t to the true frame, (n, D, H, W)
+    valid: Callable[[int], Array | None]  # t to which of its elements count; None where all do
+    loss: LossName
+    scale: float  # of each element's share
 
 
 class FrameModel(ABC):
@@ -58,6 +70,7 @@ class FrameModel(ABC):
         recurrent_dropout: float = 0.0,
         forget_bias: float | None = None,
         readout_bias: bool = True,
+        residual: bool = False,
         spatial_shape: Pair | None = None,
         dtype: npt.DTypeLike = "float32",
         backend: str = "auto",
@@ -73,9 +86,11 @@ class FrameModel(ABC):
             patch: P; P×P pixels of a frame are folded into channels of a map 1/P as high and wide.
             output: "linear" predicts z, "sigmoid" σ(z).
             readout_bias: whether the read-out has one.
+            residual: whether the read-out predicts the change of the frame before, in place of the frame; it needs
+                output "linear", and its initial parameters are 0, so that the first forecast is persistence.
 
         Raises:
-            ValueError, BackendUnavailable: as `ConvLSTM`; no layers; an unknown output.
+            ValueError, BackendUnavailable: as `ConvLSTM`; no layers; an unknown output; residual with a sigmoid.
         """
         hidden_channels = as_counts("hidden_channels", hidden_channels)
         if output not in ("linear", "sigmoid"):
@@ -83,6 +98,9 @@ class FrameModel(ABC):
         self.channels = as_count("channels", channels)
         self.patch = as_count("patch", patch)
         self.output = output
+        self.residual = as_bool("residual", residual)
+        if self.residual and output != "linear":
+            raise ValueError(f'residual=True needs output="linear", a change has either sign; got output={output!r}')
         folded = self.channels * self.patch**2
 
         def layer(below: int | None, C: int, name: str) -> ConvLSTM:
@@ -98,11 +116,13 @@ class FrameModel(ABC):
             layer.name + name: array for layer in self.layers for name, array in layer.parameters.items()
         }
         self._readout_shapes: dict[str, tuple[int, ...]] = {"readout.W": (folded, read, 1, 1)}
-        W = uniform(self._readout_shapes["readout.W"], 1 / read**0.5, self.dtype, seed, "readout.W")
-        self.parameters["readout.W"] = self.backend.asarray(W)
         if as_bool("readout_bias", readout_bias):
             self._readout_shapes["readout.b"] = (folded,)
-            self.parameters["readout.b"] = self.backend.zeros((folded,), self.dtype)
+        for name, shape in self._readout_shapes.items():
+            self.parameters[name] = self.backend.zeros(shape, self.dtype)
+        if not self.residual:
+            W = uniform(self._readout_shapes["readout.W"], 1 / read**0.5, self.dtype, seed, "readout.W")
+            self.parameters["readout.W"] = self.backend.asarray(W)
 
     @abstractmethod
     def _build(self, layer: Built, folded: int, hidden_channels: Sequence[int]) -> tuple[list[ConvLSTM], int]:
@@ -112,6 +132,8 @@ class FrameModel(ABC):
         """Set the read-out's bias so that where h = 0 the model predicts `mean`, the mean of its training frames.
 
         Without it the first steps only learn that most pixels are dark; on digits, 120 steps then reach what took 360.
+        A residual model predicts changes, whose mean is near 0 whatever the mean of the frames is: its bias becomes 0,
+        so that where h = 0 it predicts persistence.
 
         Raises:
             ValueError: the read-out has no bias, or the output is a sigmoid and `mean` does not lie between 0 and 1.
@@ -123,7 +145,7 @@ class FrameModel(ABC):
             if not 0 < mean < 1:
                 raise ValueError(f"mean must lie between 0 and 1 for a sigmoid output; got {mean}")
             mean = math.log(mean / (1 - mean))  # σ⁻¹
-        b = np.full(self._readout_shapes["readout.b"], mean, self.dtype)
+        b = np.full(self._readout_shapes["readout.b"], 0.0 if self.residual else mean, self.dtype)
         self.parameters["readout.b"] = self.backend.asarray(b)
 
     def predict(self, frames: Array, horizon: int) -> Array:
@@ -199,7 +221,7 @@ class FrameModel(ABC):
     @abstractmethod
     def loss_and_gradients(
         self, frames: Array, context: int | None = None, loss: LossName = "mse",
-        *, recompute: int | None = None, draws: Draws | None = None,
+        *, valid: Mask | None = None, recompute: int | None = None, draws: Draws | None = None,
     ) -> tuple[float, dict[str, Array]]:  # fmt: skip
         """Return the mean loss of the predicted frames and its gradient to every parameter; see each model."""
 
@@ -216,10 +238,31 @@ class FrameModel(ABC):
             raise ValueError(f"context must lie in 1 … T-1 = {T - 1}; got {context}")
         if not isinstance(loss, str) or loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}")
-        if loss == "bce" and not 0 <= float(frames.min()) <= float(frames.max()) <= 1:
-            lowest, highest = float(frames.min()), float(frames.max())
-            raise ValueError(f"loss 'bce' needs frames within 0 … 1; they lie within {lowest:g} … {highest:g}")
         return shown
+
+    def _scale(self, frames: Array, first: int, valid: Mask | None, loss: LossName) -> float:
+        """Return 1 / the number of elements that count of the frames to predict, which are `first` … T-1.
+
+        All are counted here, at once, so that a part's share does not depend on how the batch is cut.
+
+        Raises:
+            TypeError, ValueError: `valid` is not a mask of the frames' shape, or says that none counts; cross-entropy
+                of a target that counts and does not lie within 0 … 1.
+        """
+        check_mask(valid, frames.shape, "valid")
+        targets, count = frames[:, first:], math.prod(frames[:, first:].shape)
+        if valid is not None:
+            count = int(np.count_nonzero(valid[:, first:]))
+            if count == 0:
+                last = frames.shape[1] - 1
+                raise ValueError(f"valid is False throughout the frames to predict, {first} … {last}: there is no loss")
+            if loss == "bce":
+                targets = self.backend.to_numpy(targets)[valid[:, first:]]
+        if loss == "bce":
+            lowest, highest = float(targets.min()), float(targets.max())
+            if not 0 <= lowest <= highest <= 1:
+                raise ValueError(f"loss 'bce' needs frames within 0 … 1; they lie within {lowest:g} … {highest:g}")
+        return 1 / count
 
     def _summed(
         self, frames: Array, work: Callable[[list[Cell], slice], tuple[Array, dict[str, Array]]]
@@ -241,6 +284,16 @@ class FrameModel(ABC):
         # In one order of memory, whatever the caller's: a sum's bits may depend on it.
         return lambda t: self.backend.contiguous(fold(frames[part, t : t + 1], self.patch)[:, 0])
 
+    def _goal(self, frames: Array, part: slice, valid: Mask | None, loss: LossName, scale: float) -> Goal:
+        """Return what some samples' predictions are held against."""
+
+        def at(t: int) -> Array | None:
+            if valid is None or valid[part, t].all():  # where all count, the same bits as without a mask
+                return None
+            return self.backend.asarray(np.ascontiguousarray(fold(valid[part, t : t + 1], self.patch)[:, 0]))
+
+        return Goal(self._reader(frames, part), at, loss, scale)
+
     def _drops(self, draws: Draws | None, part: slice, frames: Array) -> list[Drop]:
         """Return each layer's dropout masks for some samples."""
         maps = [size // self.patch for size in frames.shape[3:]]
@@ -257,13 +310,15 @@ class FrameModel(ABC):
         named = zip(self.layers, of_layers, strict=True)
         return {layer.name + name: g for layer, gradients in named for name, g in gradients.items()} | readout
 
-    def _readout(self, h: Array) -> Array:
-        """z = W ∗ h + b: (N, C, H, W) to (N, D, H, W)."""
+    def _readout(self, h: Array, x: Array) -> Array:
+        """z = W ∗ h + b, and + x where the model is residual: (N, C, H, W) and (N, D, H, W) to (N, D, H, W)."""
         z = self.backend.convolve(h, self.parameters["readout.W"], POINTWISE)
-        return z + self.parameters["readout.b"][:, None, None] if "readout.b" in self.parameters else z
+        if "readout.b" in self.parameters:
+            z = z + self.parameters["readout.b"][:, None, None]
+        return z + x if self.residual else z
 
     def _readout_gradient(self, h: Array, dz: Array, gradients: dict[str, Array]) -> Array:
-        """Return dh; add to the read-out's gradients."""
+        """Return dh; add to the read-out's gradients.  Where the model is residual, dx is dz as it is."""
         gradients["readout.W"] += self.backend.gradient_weights(h, dz, POINTWISE)  # z = W ∗ h + …
         if "readout.b" in gradients:
             gradients["readout.b"] += sum_to(self.parameters["readout.b"], dz)  # z = … + b
@@ -277,16 +332,18 @@ class FrameModel(ABC):
         """dz from dy."""
         return sigmoid_gradient(dy, sigmoid(z)) if self.output == "sigmoid" else dy
 
-    def _loss(self, z: Array, target: Array, name: LossName) -> Array:
-        """Return the loss of one step, summed over its elements, a float64 scalar."""
-        return LOSSES[name].value(z if LOSSES[name].on_logits else self._frame(z), target)
+    def _loss(self, z: Array, t: int, goal: Goal) -> Array:
+        """Return the loss of predicting frame t by z, summed over the elements that count, a float64 scalar."""
+        loss = LOSSES[goal.loss]
+        return loss.value(*counted(loss, z if loss.on_logits else self._frame(z), goal.frame(t), goal.valid(t)))
 
-    def _loss_gradient(self, z: Array, target: Array, name: LossName, scale: float) -> Array:
-        """Return the gradient of scale · `_loss` to z."""
-        loss = LOSSES[name]
+    def _loss_gradient(self, z: Array, t: int, goal: Goal) -> Array:
+        """Return the gradient of scale · `_loss` to z: exactly 0 where an element does not count."""
+        loss = LOSSES[goal.loss]
         if loss.on_logits:
-            return scale * loss.gradient(z, target)
-        return self._frame_gradient(scale * loss.gradient(self._frame(z), target), z)
+            return goal.scale * loss.gradient(*counted(loss, z, goal.frame(t), goal.valid(t)))
+        dy = goal.scale * loss.gradient(*counted(loss, self._frame(z), goal.frame(t), goal.valid(t)))
+        return self._frame_gradient(dy, z)
 
     def _cells(self, H: int, W: int) -> list[Cell]:
         """Return what each layer computes with on maps of this size; check the parameters."""

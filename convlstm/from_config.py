@@ -11,7 +11,7 @@ import numpy.typing as npt
 from convlstm.backends import Array
 from convlstm.clipping import CLIPPINGS
 from convlstm.config import Config, ConfigError, Training
-from convlstm.data.digits import Split, digit_sequences
+from convlstm.data.source import Source
 from convlstm.dropout import Draws
 from convlstm.encoder_forecaster import EncoderForecaster
 from convlstm.frame_model import FrameModel
@@ -22,44 +22,57 @@ from convlstm.parameter_files import assign_parameters, load_parameters
 from convlstm.randomness import generator
 from convlstm.schedules import learning_rate_factor
 from convlstm.settings import OptimizerName
+from convlstm.sources import open_source
 
 SEQUENCES_FOR_MEAN = 32
 KINDS: dict[str, type[FrameModel]] = {"next-frame": NextFrame, "encoder-forecaster": EncoderForecaster}
 
 
-def untrained_model(config: Config, backend: str, dtype: str = "float32") -> FrameModel:
+def untrained_model(
+    config: Config, backend: str, dtype: str = "float32", *, shape: tuple[int, int, int] | None = None
+) -> FrameModel:
     """Return the model with parameters drawn from the seed alone.
+
+    Args:
+        config: the run.
+        backend: see `get_backend`.
+        dtype: of the parameters.
+        shape: (C, H, W) of the frames; None: that of the run's own.
 
     Raises:
         ValueError: a setting; the message names it.
     """
-    model, side = config.model, config.data.size // config.model.patch
+    model = config.model
+    channels, *sides = open_source(config).shape if shape is None else shape
+    H, W = (side // model.patch for side in sides)
     return KINDS[model.kind](
-        1, model.hidden_channels, model.kernel_size, recurrent_kernel_size=model.recurrent_kernel_size or None,
+        channels, model.hidden_channels, model.kernel_size, recurrent_kernel_size=model.recurrent_kernel_size or None,
         patch=model.patch, output=model.output, bias=model.bias, peephole=model.peephole, layer_norm=model.layer_norm,
         dropout=model.dropout, recurrent_dropout=model.recurrent_dropout, forget_bias=model.forget_bias,
-        readout_bias=model.readout_bias, spatial_shape=(side, side), dtype=dtype, backend=backend,
+        readout_bias=model.readout_bias, residual=model.residual, spatial_shape=(H, W), dtype=dtype, backend=backend,
         seed=config.training.seed,
     )  # fmt: skip
 
 
-def make_model(config: Config, backend: str) -> FrameModel:
+def make_model(config: Config, backend: str, source: Source | None = None) -> FrameModel:
     """Return the model with its initial parameters: a file's, or drawn from the seed.
 
-    A drawn read-out's bias is then set so that the model first predicts the mean brightness.
+    A drawn read-out's bias is then set so that the model first predicts the mean of the training frames, or, where it
+    predicts changes, none.
 
     Raises:
         ValueError: a setting, or a file that cannot be read or does not fit; the message names it.
         NotFinite: the frames whose mean is taken are not.
     """
-    made = untrained_model(config, backend)
+    source = source or open_source(config)
+    made = untrained_model(config, backend, shape=source.shape)
     if config.model.weights:
         assign_weights(made, config.model.weights)
         return made
     if config.model.readout_bias:
-        frames = made.backend.to_numpy(sequences(config, made, "train", range(SEQUENCES_FOR_MEAN)))
+        frames, valid = source.batch("train", range(SEQUENCES_FOR_MEAN))[:2]
         check_frames("data for the initial mean", frames, range(SEQUENCES_FOR_MEAN))
-        made.start_from_mean(float(frames.mean(dtype=np.float64)))
+        made.start_from_mean(float(frames.mean(dtype=np.float64, where=True if valid is None else valid)))
     return made
 
 
@@ -90,31 +103,36 @@ def make_optimizer(config: Config) -> Optimizer:
     return OPTIMIZERS[config.training.optimizer](config.training)
 
 
-def step_arguments(config: Config, indices: range, step: int) -> dict[str, Any]:
+def step_arguments(
+    config: Config, indices: range, step: int, valid: npt.NDArray[np.bool_] | None = None
+) -> dict[str, Any]:
     """Return what `loss_and_gradients` of the model is to be given in a step, beside the frames.
 
     Args:
         config: the run.
         indices: of the sequences, in the split train.
         step: of training, the first is 0.
+        valid: which elements of the frames count; None: all.
     """
     t = config.training
     arguments: dict[str, Any] = {"loss": t.loss, "recompute": t.recompute or None}
     arguments["draws"] = Draws(t.seed, step, indices.start)
     if config.model.kind == "next-frame":
         arguments["truncate"] = t.truncate or None
+    if valid is not None:
+        arguments["valid"] = valid
     if step < t.sampling_steps:
         return arguments | {"shown": shown_frames(config, indices, step)}
     return arguments | {"context": config.data.context}
 
 
 def shown_frames(config: Config, indices: range, step: int) -> npt.NDArray[np.bool_]:
-    """Return which frames each sequence is shown in scheduled sampling, (N, context + horizon - 1).
+    """Return which frames each sequence is shown in scheduled sampling, (N, context + gap + horizon - 1).
 
     Those after the context are shown with a probability that falls linearly, from 1 at step 0 to 0 at `sampling_steps`.
     Drawn at an address of its own, a sequence is shown the same frames whatever batch it is in.
     """
-    t, T = config.training, config.data.context + config.data.horizon
+    t, T = config.training, config.data.context + config.data.gap + config.data.horizon
 
     def draw(n: int) -> npt.NDArray[np.float64]:
         return generator(t.seed, "scheduled sampling", sample=indices[n], step=step).random(T - 1)
@@ -134,12 +152,3 @@ def learning_rate(config: Config, step: int) -> float:
 def clip(config: Config, gradients: Mapping[str, Array]) -> dict[str, Array]:
     """Return a step's gradients as the optimizer is to see them."""
     return CLIPPINGS[config.training.clipping](gradients, config.training.clip_at)
-
-
-def sequences(config: Config, model: FrameModel, split: Split, indices: range) -> Array:
-    """Return whole sequences on the model's backend, (N, context + horizon, 1, size, size)."""
-    data = config.data
-    host = digit_sequences(
-        split, indices, seed=config.training.seed, frames=data.context + data.horizon, size=data.size
-    )
-    return model.backend.asarray(host)

@@ -2,6 +2,13 @@
 
 The model divides by the number of elements, so that losses and gradients are means whatever the batch was cut into.
 y are the targets; z are logits, p predictions, all (N, C, H, W).
+
+Where only some elements count, valid v = 1 there and 0 elsewhere, the mean is over those alone:
+
+    L = Σ v l(p, y) / Σ v          ∂L/∂p = v l'(p, y) / Σ v          Σ v does not depend on p
+
+v is not multiplied by, since 0 · ∞ is no zero: where v = 0, p and y give way to numbers whose loss and gradient are
+exactly 0, see `counted`.
 """
 
 from __future__ import annotations
@@ -60,19 +67,34 @@ def sigmoid_gradient(dy: Array, y: Array) -> Array:
 
 
 class Loss(NamedTuple):
-    """A loss and its gradient, and whether they take the read-out's logits or the frames made of them."""
+    """A loss and its gradient, and what they are to be given."""
 
     value: Callable[[Array, Array], Array]
     gradient: Callable[[Array, Array], Array]
-    on_logits: bool
+    on_logits: bool  # whether they take the read-out's logits or the frames made of them
+    zero_at: float  # against a target of 0, value and gradient are exactly 0 here, in float32 too
 
 
 LossName = Literal["mse", "mae", "bce"]
 LOSSES: dict[LossName, Loss] = {
-    "mse": Loss(squared_error, squared_error_gradient, on_logits=False),
-    "mae": Loss(absolute_error, absolute_error_gradient, on_logits=False),
-    "bce": Loss(cross_entropy_of_logits, cross_entropy_of_logits_gradient, on_logits=True),
+    "mse": Loss(squared_error, squared_error_gradient, on_logits=False, zero_at=0.0),
+    "mae": Loss(absolute_error, absolute_error_gradient, on_logits=False, zero_at=0.0),
+    "bce": Loss(cross_entropy_of_logits, cross_entropy_of_logits_gradient, on_logits=True, zero_at=-1000.0),
 }
+
+
+def counted(loss: Loss, p: Array, y: Array, valid: Array | None) -> tuple[Array, Array]:
+    """Return p and y as `loss` is to be given them, so that what stands where `valid` is False adds exactly 0.
+
+    Args:
+        loss: one of `LOSSES`.
+        p: predictions, or logits.
+        y: targets.
+        valid: bool, of the same shape; None where every element counts.
+    """
+    if valid is None:
+        return p, y
+    return np.where(valid, p, loss.zero_at), np.where(valid, y, 0)
 
 
 def _total(terms: Array) -> Array:

@@ -28,7 +28,7 @@ def mask_of_lengths(lengths: npt.ArrayLike, T: int) -> Mask:
     return np.arange(T) < given[:, None]
 
 
-def check_mask(mask: Mask | None, shape: tuple[int, int], name: str = "mask") -> None:
+def check_mask(mask: Mask | None, shape: tuple[int, ...], name: str = "mask") -> None:
     """Check that a mask is a NumPy array of bool of this shape, or None.
 
     Raises:

@@ -7,10 +7,16 @@ Step t reads frame t and predicts frame t+1:
     x_t = frame t  where it is shown,  else y_{t-1}
 
 Which frames are shown is up to the caller: the first `context` ones, or, in scheduled sampling, later ones at random.
+A residual model predicts the change of what the step read, true frame or prediction:
 
-Backward, the gradient to a prediction that was fed back has two parts: from the loss at t, and through x_{t+1}.
+    y_t = z_t = x_t + W ∗ h_t + b
 
-The steps of a sequence are taken in windows: the gradient is not carried over from one to the one before, so that
+Backward, the gradient to a prediction that was fed back has two parts: from the loss at t, and through x_{t+1}, which
+the layers read and, in a residual model, y_{t+1} as well:
+
+    δy_t = ∂L/∂y_t + δx_{t+1} where it was fed back      δx_{t+1} = that of the layers (+ δz_{t+1})
+
+The steps of a sequence are taken in windows: no gradient, δh₋, δc₋ or δx, is carried over to the one before, so that
 nothing of a window is kept after its backward (truncated backpropagation).  Within a window they are taken in chunks:
 what was computed is dropped after the forward of a chunk, but for the state before it, and computed again in the
 backward (recomputation).  Within a chunk, steps whose frames are all known make one segment.  By default a sequence is
@@ -35,10 +41,10 @@ from convlstm.backends import Array
 from convlstm.backends.geometry import as_count
 from convlstm.cell import Cell
 from convlstm.dropout import NOTHING, Draws, Drop
-from convlstm.frame_model import Built, FrameModel
+from convlstm.frame_model import Built, FrameModel, Goal
 from convlstm.layer import ConvLSTM
 from convlstm.losses import LossName
-from convlstm.masks import at_step, check_mask
+from convlstm.masks import Mask, at_step, check_mask
 from convlstm.recurrence import Carried, StateGradient, Unrolled
 from convlstm.stack import stack_backward, stack_forward
 
@@ -64,8 +70,7 @@ class Task(NamedTuple):
 class Sums(NamedTuple):
     """What a loss and its gradients are summed in, over the steps of some samples."""
 
-    loss: LossName
-    scale: float  # of each element's share
+    goal: Goal
     values: list[Array]  # of each step, not scaled
     of_layers: list[dict[str, Array]]  # gradients, added to in place
     readout: dict[str, Array]
@@ -110,8 +115,8 @@ class NextFrame(FrameModel):
 
     def loss_and_gradients(
         self, frames: Array, context: int | None = None, loss: LossName = "mse",
-        *, shown: npt.NDArray[np.bool_] | None = None, truncate: int | None = None, recompute: int | None = None,
-        draws: Draws | None = None,
+        *, valid: Mask | None = None, shown: Mask | None = None, truncate: int | None = None,
+        recompute: int | None = None, draws: Draws | None = None,
     ) -> tuple[float, dict[str, Array]]:  # fmt: skip
         """Return the mean loss of the T-1 predicted frames and its gradient to every parameter.
 
@@ -119,6 +124,9 @@ class NextFrame(FrameModel):
             frames: (N, T, channels, H, W) with T ≥ 2.
             context: how many frames the model is shown before it reads its own predictions; default T-1, all of them.
             loss: "mse", "mae" or, on logits with targets in 0 … 1, "bce".
+            valid: of the frames' shape, a NumPy array of bool; where it is False an element of a frame to predict,
+                which must still be a number, counts neither in the loss nor in what it is divided by.  What a step
+                reads is not its business: a frame that is shown is shown whole.  None where all count.
             shown: (N, T-1), a NumPy array that is True where sample n is shown frame t, in place of `context`; the
                 first frame is always shown.  See `sampled_frames`.
             truncate: carry no gradient over every `truncate`-th step; the memory that is needed does then not grow with
@@ -142,11 +150,11 @@ class NextFrame(FrameModel):
             raise ValueError("shown must be True for the first frame of every sample: there is no prediction before it")
         window = T - 1 if truncate is None else as_count("truncate", truncate)
         chunk = window if recompute is None else as_count("recompute", recompute)
-        scale = 1 / (N * (T - 1) * int(np.prod(frames.shape[2:])))
+        scale = self._scale(frames, 1, valid, loss)
 
         def work(cells: list[Cell], part: slice) -> tuple[Array, dict[str, Array]]:
             task = Task(cells, self._drops(draws, part, frames), self._reader(frames, part), shown[part])
-            sums = Sums(loss, scale, [], *self._zero_gradients())
+            sums = Sums(self._goal(frames, part, valid, loss, scale), [], *self._zero_gradients())
             before = Before([None] * len(cells), None)
             for steps in _cut(range(T - 1), window):
                 before = self._window(task, steps, chunk, before, sums)
@@ -161,7 +169,7 @@ class NextFrame(FrameModel):
             segments, after = self._forward(task, part, before)
             for segment in segments:
                 predicted = zip(segment.steps, segment.zs, strict=True)
-                sums.values.extend(self._loss(z, task.frame(t + 1), sums.loss) for t, z in predicted)
+                sums.values.extend(self._loss(z, t + 1, sums.goal) for t, z in predicted)
             last = part.stop == steps.stop  # which the backward needs first
             kept.append((part, before, segments if last else []))
             before = after
@@ -178,8 +186,9 @@ class NextFrame(FrameModel):
         """Return the segments of some steps, and what the step after them reads."""
         (states, z), segments = before, []
         for segment in task.segments(steps):
-            hs, states, kept = stack_forward(task.cells, self._inputs(task, segment, z), states, task.drops)
-            zs = [self._readout(h) for h in hs[-1]]
+            xs = self._inputs(task, segment, z)
+            hs, states, kept = stack_forward(task.cells, xs, states, task.drops)
+            zs = [self._readout(h, x) for h, x in zip(hs[-1], xs, strict=True)]
             segments.append(Segment(segment, kept, hs[-1], zs))
             z = zs[-1]
         return segments, Before(states, z)
@@ -197,8 +206,7 @@ class NextFrame(FrameModel):
     def _backward(self, task: Task, segment: Segment, after: After, sums: Sums, *, first: int) -> After:
         """Return what the step before the segment takes from it, None if it begins at `first`; add to the gradients."""
         to_before = segment.steps.start > first
-        targets = [task.frame(t + 1) for t in segment.steps]
-        dzs = [self._loss_gradient(z, y, sums.loss, sums.scale) for z, y in zip(segment.zs, targets, strict=True)]
+        dzs = [self._loss_gradient(z, t + 1, sums.goal) for t, z in zip(segment.steps, segment.zs, strict=True)]
         if after.dfed is not None:
             dzs[-1] = dzs[-1] + self._frame_gradient(after.dfed, segment.zs[-1])
         backwards = zip(reversed(segment.hs), reversed(dzs), strict=True)  # so that sums do not depend on the segments
@@ -210,6 +218,8 @@ class NextFrame(FrameModel):
             to_x=to_before and there is not True, to_state=to_before,
         )  # fmt: skip
         dfed = dxs[0]
+        if dfed is not None and self.residual:
+            dfed = dfed + dzs[0]  # y_t = x_t + …
         if dfed is not None and there is not False:  # where the true frame was read
             dfed = np.where(there, 0, dfed)
         return After(dstates, dfed)

@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 from convlstm.ledger import open_locked
 from convlstm.whole_files import was_left_half_written
 
-RUN_FILES = ("config.toml", "environment.json", "ledger.jsonl", "weights.safetensors", "scores.json", "forecast.png")
-CHECKPOINTS = "checkpoints"  # a folder of the files that checkpoint.py writes
-CHECKPOINT_FILE = re.compile(r"(\.)?step-\d{8,}\.(json|safetensors)(?(1)\.\w+\.tmp)")
+DATA, CLIMATOLOGY = "data.json", "climatology.safetensors"
+RUN_FILES = (
+    "config.toml", "environment.json", DATA, "ledger.jsonl", "weights.safetensors", "scores.json", "forecast.png",
+)  # fmt: skip
+# What only some runs have: those of frames from files, and those that were looked at later.
+MORE_FILES = (CLIMATOLOGY, "evaluation.json", "report.html")
+CHECKPOINTS, EVENTS = "checkpoints", "events"  # folders of the files that checkpoint.py and event_files.py write
+INSIDE = {
+    CHECKPOINTS: re.compile(r"(\.)?step-\d{8,}\.(json|safetensors)(?(1)\.\w+\.tmp)"),
+    EVENTS: re.compile(r"events\.out\.tfevents\.\d+"),
+}
 
 
 class RunDirectoryError(ValueError):
     """A run directory that cannot be used; the message names it."""
 
 
-def make_run_directory(directory: Path | None, preset: str, *, overwrite: bool, weights: str = "") -> Path:
+def make_run_directory(directory: Path | None, preset: str, *, overwrite: bool, used: Sequence[str] = ()) -> Path:
     """Make the directory and return it; without a name the first free of runs/PRESET-1, runs/PRESET-2, …
 
     Raises:
-        RunDirectoryError: it exists and `overwrite` was not said, or what is there is not a run, or holds the `weights`
-            that the new run is to start from, or it cannot be made or cleared.
+        RunDirectoryError: it exists and `overwrite` was not said, or what is there is not a run, or holds a file that
+            the new run is to start from, one of `used`, or it cannot be made or cleared.
         LedgerError: another process trains the run that is there.
     """
     try:
         if directory is None:
             return _first_free(Path("runs"), preset)
         if directory.is_dir() and any(directory.iterdir()):
-            if weights and directory.resolve() in Path(weights).resolve().parents:
-                raise RunDirectoryError(f"{directory} holds the weights to start from; name another --out")
+            for path in used:
+                if directory.resolve() in Path(path).resolve().parents:
+                    raise RunDirectoryError(f"{directory} holds {path}, which the run is to use; name another --out")
             _clear(directory, overwrite)
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -82,7 +92,7 @@ def has_begun(directory: Path) -> bool:
 
 def half_written(directory: Path) -> list[Path]:
     """Return what a killed process left of a run's files, those of its checkpoints apart."""
-    return sorted(path for path in directory.glob(".*.tmp") if was_left_half_written(path, RUN_FILES))
+    return sorted(path for path in directory.glob(".*.tmp") if was_left_half_written(path, (*RUN_FILES, *MORE_FILES)))
 
 
 def _first_free(parent: Path, preset: str) -> Path:
@@ -102,8 +112,8 @@ def _clear(directory: Path, overwrite: bool) -> None:
     if not overwrite:
         choice = "--overwrite to replace the run in it, --resume to continue it"
         raise RunDirectoryError(f"{directory} exists; name another --out, or say {choice}")
-    files, checkpoints = sorted(directory.iterdir()), directory / CHECKPOINTS
-    inside = sorted(checkpoints.iterdir()) if _is_folder(checkpoints) else []
+    files, folders = sorted(directory.iterdir()), [directory / name for name in INSIDE if _is_folder(directory / name)]
+    inside = [path for folder in folders for path in sorted(folder.iterdir())]
     strangers = [path for path in files if not _is_of_a_run(path)] + [path for path in inside if not _is_ours(path)]
     if strangers:
         stranger = strangers[0].relative_to(directory)
@@ -114,7 +124,7 @@ def _clear(directory: Path, overwrite: bool) -> None:
     try:
         with closing(open_locked(directory / "ledger.jsonl")):
             for path in [*inside, *last]:
-                path.rmdir() if path == checkpoints else path.unlink()
+                path.rmdir() if path in folders else path.unlink()
     except OSError as error:
         raise RunDirectoryError(f"cannot delete {error.filename}: {error.strerror}") from None
 
@@ -126,11 +136,12 @@ def _is_folder(path: Path) -> bool:
 
 def _is_of_a_run(path: Path) -> bool:
     """Say whether a run wrote this: its folder, one of its files, or what a killed run left of one, .NAME.….tmp."""
-    if path.name == CHECKPOINTS:
+    if path.name in INSIDE:
         return _is_folder(path)
-    return (path.name in RUN_FILES or was_left_half_written(path, RUN_FILES)) and not path.is_dir()
+    names = (*RUN_FILES, *MORE_FILES)
+    return (path.name in names or was_left_half_written(path, names)) and not path.is_dir()
 
 
 def _is_ours(path: Path) -> bool:
-    """Say whether a run wrote this file of its checkpoints."""
-    return bool(CHECKPOINT_FILE.fullmatch(path.name)) and not path.is_dir()
+    """Say whether a run wrote this file of one of its folders."""
+    return bool(INSIDE[path.parent.name].fullmatch(path.name)) and not path.is_dir()

@@ -1,82 +1,151 @@
-"""What a model's forecasts of sequences that it was not trained on are worth."""
+"""What a model's forecasts of sequences that it was not trained on are worth, beside forecasts that need no model.
+
+Everything is scored in the data's own units, and only where each of the forecasts and the truth has a value:
+
+    persistence          the last frame that was shown, again and again
+    anomaly persistence  how much the last frame shown differs from its month's mean, added to the mean of each month
+    climatology          the mean of the month in the training frames; of frames without times the mean of all
+
+The last two are there where frames come from files, anomaly persistence where the scaling is "seasonal".
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from convlstm.backends import Array
 from convlstm.config import Config
-from convlstm.data.digits import Split
+from convlstm.data.source import Frames, Scored, Source
 from convlstm.frame_model import FrameModel
-from convlstm.from_config import sequences
+from convlstm.metrics import Totals, persistence
 from convlstm.not_finite import NotFinite
 from convlstm.report import forecast_figure
+from convlstm.sources import open_source
 
 SEQUENCES_SHOWN = 3
+MOST_FRAMES, WIDEST = 10, 1800  # in a row of the picture: of each kind, and pixels of all together
 AT_ONCE = 128  # sequences that are forecast together, so that memory does not grow with their number
 
 
-def evaluate(config: Config, model: FrameModel) -> dict[str, Any]:
-    """Return mean squared errors on the test split, per pixel with brightness in 0 … 1: the model's and persistence's.
+class Forecasts(NamedTuple):
+    """Some sequences in the data's own units; NaN where there is no value.
+
+    Attributes:
+        shown: (N, context, C, H, W).
+        truth: (N, horizon, C, H, W).
+        by: forecasts by who made them, "model" first, each as `truth`.
+    """
+
+    shown: Frames
+    truth: Frames
+    by: dict[str, Frames]
+
+    def valid(self) -> NDArray[np.bool_]:
+        """Return where truth and all forecasts have a value."""
+        there = np.isfinite(self.truth)
+        for name, frames in self.by.items():
+            if name != "model":  # whose infinities are to be seen
+                there &= np.isfinite(frames)
+        return there
+
+
+def evaluate(
+    config: Config, model: FrameModel, source: Source | None = None,
+    *, thresholds: Sequence[float] = (), structural: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Return scores on the test split, the model's and the others', as scores.json has them.
+
+    Args:
+        config: the run.
+        model: as trained.
+        source: of the sequences; None: the run's own.
+        thresholds: of CSI, POD and FAR, in the data's units.
+        structural: whether SSIM and PSNR are among the scores, which need scikit-image.
+
+    Returns:
+        ``sequences``; ``units`` of the data; ``overall`` and ``by_lead_time``, each by forecaster and score, see
+        `Totals`.
 
     Raises:
         NotFinite: a forecast is not finite.
+        ModuleNotFoundError: scikit-image is not installed.
     """
-    names, data = ("model", "repeat_last_frame"), config.data
-    sums, sums_by_lead_time = dict.fromkeys(names, 0.0), {name: np.zeros(data.horizon) for name in names}
-    for shown, forecast, truth in _in_parts(config, model, "test", config.data.test_sequences):
-        if not np.isfinite(forecast).all():
+    source, horizon = source or open_source(config), config.data.horizon
+    totals: dict[str, Totals] = {}
+    value_range = source.facts.highest - source.facts.lowest
+    for made in _in_parts(config, model, source, "test"):
+        valid = made.valid()
+        if not np.isfinite(made.by["model"][valid]).all():
             raise NotFinite(
                 "the forecast after the last step is not finite; the weights are saved; try a smaller learning_rate"
             )
-        for name, frames in zip(names, (forecast, shown[:, -1:]), strict=True):
-            squares = _squares(frames, truth)
-            sums[name] += float(squares.sum())
-            sums_by_lead_time[name] += squares.sum(axis=(0, 2, 3, 4))
-    pixels = data.test_sequences * data.size**2
+        for name, frames in made.by.items():
+            if name not in totals:
+                totals[name] = Totals(horizon, value_range=value_range, thresholds=thresholds, structural=structural)
+            totals[name].add(frames, made.truth, valid)
     return {
-        "test_sequences": data.test_sequences,
-        "mse": {name: sums[name] / (pixels * data.horizon) for name in names},
-        "mse_by_lead_time": {name: (sums_by_lead_time[name] / pixels).tolist() for name in names},
+        "sequences": source.count("test"),
+        "units": source.facts.units,
+        "overall": {name: total.overall() for name, total in totals.items()},
+        "by_lead_time": {name: total.scores() for name, total in totals.items()},
     }
 
 
-def validation_mse(config: Config, model: FrameModel) -> float | None:
+def validation_mse(config: Config, model: FrameModel, source: Source | None = None) -> float | None:
     """Return the mean squared error on the split "validation"; None where it is not asked for or not finite."""
-    data = config.data
-    if not data.validation_sequences:
-        return None
-    parts = _in_parts(config, model, "validation", data.validation_sequences)
-    squares = sum(float(_squares(forecast, truth).sum()) for _, forecast, truth in parts)
-    mse = squares / (data.validation_sequences * data.horizon * data.size**2)
-    return mse if np.isfinite(mse) else None
+    source = source or open_source(config)
+    squares, count = 0.0, 0
+    for made in _in_parts(config, model, source, "validation"):
+        valid = np.isfinite(made.truth)
+        squares += float(((made.by["model"].astype(np.float64) - made.truth)[valid] ** 2).sum())
+        count += int(valid.sum())
+    return squares / count if count and np.isfinite(squares) else None
 
 
-def _squares(frames: Array, truth: Array) -> Array:
-    """Return squared errors in float64, (N, horizon, 1, size, size)."""
-    return (frames.astype(np.float64) - truth) ** 2
-
-
-def _in_parts(config: Config, model: FrameModel, split: Split, count: int) -> Iterator[tuple[Array, Array, Array]]:
-    """Yield the `forecasts` of a split's first `count` sequences, a part after the other."""
+def _in_parts(config: Config, model: FrameModel, source: Source, split: Scored) -> Iterator[Forecasts]:
+    """Yield the `forecasts` of a split, a part after the other."""
+    count = source.count(split)
     for start in range(0, count, AT_ONCE):
-        yield forecasts(config, model, split, range(start, min(start + AT_ONCE, count)))
+        yield forecasts(config, model, source, split, range(start, min(start + AT_ONCE, count)))
 
 
-def forecasts(config: Config, model: FrameModel, split: Split, indices: range) -> tuple[Array, Array, Array]:
-    """Return (shown, forecast, truth) of these sequences of a split, NumPy arrays (N, T, 1, size, size)."""
-    frames = sequences(config, model, split, indices)
-    context = config.data.context
-    forecast = model.backend.to_numpy(model.predict(frames[:, :context], config.data.horizon))
-    shown, truth = np.split(model.backend.to_numpy(frames), [context], axis=1)
-    return shown, forecast, truth
+def forecasts(config: Config, model: FrameModel, source: Source, split: Scored, indices: range) -> Forecasts:
+    """Return forecasts of these sequences of a split."""
+    data, batch = config.data, source.batch(split, indices)
+    shown, ahead = batch.raw[:, : data.context], slice(data.context + data.gap, None)
+    frames = model.backend.asarray(np.ascontiguousarray(batch.frames[:, : data.context]))
+    predicted = model.backend.to_numpy(model.predict(frames, data.gap + data.horizon))[:, data.gap :]
+    season = None if batch.season is None else batch.season[:, ahead]
+    by = {"model": source.undo(predicted, season)}
+    by["persistence"] = persistence(shown, data.horizon)[0]
+    if season is not None and batch.season is not None:
+        if data.scaling == "seasonal":
+            anomaly = shown - batch.season[:, : data.context]
+            by["anomaly persistence"] = persistence(anomaly, data.horizon)[0] + season
+        by["climatology"] = season
+    return Forecasts(shown, batch.raw[:, ahead], by)
 
 
-def draw_forecast(config: Config, model: FrameModel, path: Path) -> None:
-    """Draw the first test sequences: what was shown, and the forecast above the truth."""
-    shown, forecast, truth = forecasts(config, model, "test", range(min(SEQUENCES_SHOWN, config.data.test_sequences)))
-    forecast_figure(path, shown[:, :, 0], forecast[:, :, 0], truth[:, :, 0])
+def draw_forecast(config: Config, model: FrameModel, path: Path, source: Source | None = None) -> None:
+    """Draw the first test sequences: what was shown, and the forecast above the truth; the first channel of each."""
+    source = source or open_source(config)
+    made = forecasts(config, model, source, "test", range(min(SEQUENCES_SHOWN, source.count("test"))))
+    there, lowest, highest = np.isfinite(made.truth), source.facts.lowest, source.facts.highest
+    shown, forecast, truth = (
+        ((frames - lowest) / (highest - lowest))[:, :, 0]
+        for frames in (made.shown, np.where(there, made.by["model"], np.float32(np.nan)), made.truth)
+    )
+    last, ahead, every = _room(truth.shape[-1], truth.shape[1])
+    thinned = (frames[..., ::every, ::every] for frames in (shown[:, -last:], forecast[:, :ahead], truth[:, :ahead]))
+    forecast_figure(path, *thinned)
+
+
+def _room(width: int, horizon: int) -> tuple[int, int, int]:
+    """Return how many shown frames and how many forecast ones a picture has room for, and every which pixel."""
+    ahead = min(MOST_FRAMES, horizon)
+    last = min(MOST_FRAMES, max(1, WIDEST // width - ahead))
+    return last, ahead, -(-width * (last + ahead) // WIDEST)

@@ -31,6 +31,7 @@ from convlstm.masks import mask_of_lengths
 from convlstm.parameters import KINDS
 from convlstm.randomness import generator
 from convlstm.recurrence import State
+from convlstm.sources import open_source
 
 Arrays = Mapping[str, Array]
 LENGTHS = "1,2,3,5"  # of a script's function, where none are asked for
@@ -38,6 +39,7 @@ FRAMES = 2  # shown, and again as many fed back, when a configured model is chec
 WIDTH = 76  # of the longest variant's name in the table
 MASK = mask_of_lengths((3, 1), 3)
 SAMPLED = np.array([[True, True, False], [True, False, True]])  # step 1 reads a frame of one sample, not of the other
+VALID = np.arange(64).reshape(2, 4, 1, 4, 2) % 3 > 0  # of the frames of `model_variant`, two elements of three
 
 # What each variant gives to `forward` or `loss_and_gradients`, and the settings that it is made with.
 Chosen = tuple[dict[str, Any], dict[str, Any]]
@@ -71,6 +73,10 @@ MODELS: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
     ("encoder-forecaster", {"loss": "mse", "context": 2}, {"peephole": "channel"}),
     ("encoder-forecaster", {"loss": "mae", "context": 3}, {"kernel_size": 1, "readout_bias": False}),
     ("encoder-forecaster", {"loss": "bce", "context": 2, "recompute": 1}, {"kernel_size": 1, "dropout": 0.3}),
+    ("next-frame", {"loss": "mse", "context": 1, "valid": VALID}, {"residual": True, "patch": 2, "kernel_size": 1}),
+    ("next-frame", {"loss": "mae", "shown": SAMPLED, "recompute": 2}, {"residual": True, "kernel_size": 1}),
+    ("next-frame", {"loss": "bce", "context": 2, "valid": VALID}, {"output": "sigmoid", "kernel_size": 1}),
+    ("encoder-forecaster", {"loss": "mae", "context": 2, "valid": VALID}, {"residual": True, "kernel_size": 1}),
 )
 
 
@@ -196,32 +202,36 @@ def model_variant(backend: str, seed: int, kind: str, given: Mapping[str, Any], 
 def configured_variant(config: Config, backend: str) -> Variant:
     """Return a configured model in float64, on few frames of the size that is configured, in the midst of training.
 
-    It is given what a step of training gives it, dropout and scheduled sampling included, but for `truncate`.
-    Configured weights are checked as they are.
+    It is given what a step of training gives it, dropout and scheduled sampling included, but for `truncate`; where
+    frames come from files, which may miss values, a fifth of the elements does not count.  Configured weights are
+    checked as they are.
 
     Raises:
-        BackendUnavailable, ValueError: see `FrameModel`, `assign_weights`.
+        BackendUnavailable, ValueError: see `FrameModel`, `assign_weights`, `open_source`.
     """
+    of_frame = open_source(config).shape
     context, horizon = min(config.data.context, FRAMES), min(config.data.horizon, FRAMES)
-    few = replace(config, data=replace(config.data, context=context, horizon=horizon))
-    given = step_arguments(few, range(2), few.training.sampling_steps // 2)
+    few = replace(config, data=replace(config.data, context=context, gap=0, horizon=horizon))
+    shape, seed, valid = (2, context + horizon, *of_frame), few.training.seed, None
+    if few.data.source == "frames":
+        valid = generator(seed, "self-check valid").random(shape) < 0.8
+    given = step_arguments(few, range(2), few.training.sampling_steps // 2, valid)
     given.pop("truncate", None)
-    shape = (2, context + horizon, 1, few.data.size, few.data.size)
-    model, seed = untrained_model(few, backend, "float64"), few.training.seed
-    at = _given(few, backend) if few.model.weights else _moved(model.backend, model.parameters, seed)
+    model = untrained_model(few, backend, "float64", shape=of_frame)
+    at = _given(few, backend, of_frame) if few.model.weights else _moved(model.backend, model.parameters, seed)
     return _of_model("configured", model, at, shape, given, seed)
 
 
-def _given(config: Config, backend: str) -> dict[str, Array]:
+def _given(config: Config, backend: str, of_frame: tuple[int, int, int]) -> dict[str, Array]:
     """Return the configured weights, which training takes in float32, as the same numbers in float64."""
-    model = untrained_model(config, backend)
+    model = untrained_model(config, backend, shape=of_frame)
     assign_weights(model, config.model.weights)
     return {name: array.astype("float64") for name, array in model.parameters.items()}
 
 
 def _named(settings: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     """Return what a variant is about in few words."""
-    bare = {"shown": "sampled", "mask": "mask", "in_channels": "no input"}
+    bare = {"shown": "sampled", "mask": "mask", "valid": "masked", "in_channels": "no input"}
     both = {**given, **settings}
     return ", ".join(bare.get(key) or f"{key.removesuffix('_size')} {value}" for key, value in both.items())
 

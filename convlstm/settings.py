@@ -18,12 +18,16 @@ import tomli_w
 
 from convlstm.clipping import ClippingName
 from convlstm.data.digits import SMALLEST_FRAME
+from convlstm.data.moving_mnist import TORONTO_SHAPE
 from convlstm.losses import LossName
 from convlstm.parameters import Kind
 from convlstm.schedules import ScheduleName
 
 T = TypeVar("T")
 ModelName = Literal["next-frame", "encoder-forecaster"]
+SourceName = Literal["digits", "moving-mnist", "frames"]
+ScalingName = Literal["standard", "seasonal", "range", "none"]
+RuleName = Literal["srivastava2015", "shi2015"]
 OptimizerName = Literal["sgd", "momentum", "rmsprop", "adam", "adamw"]
 
 # Weights are float32: what is less than the smallest may be 0 there, what is more than the largest is infinite.
@@ -63,14 +67,52 @@ def setting(
     return made
 
 
+GENERATED = ("digits", "moving-mnist")  # sources whose frames are square and made, not read
+
+
 @dataclass(frozen=True)
 class Data:
-    """[data]: two digits that drift and bounce; see data/digits.py."""
+    """[data]: what is forecast; see data/digits.py, data/moving_mnist.py and data/opening.py."""
 
-    size: int = setting(32, "height and width of a frame, pixels", within=FRAME)
+    source: SourceName = setting("digits", "two digits that move, small or MNIST's, or frames of your own")
+    path: str = setting(
+        "", "file or folder of frames, or folder of MNIST's idx files",
+        read_where={"source": ("frames", "moving-mnist")},
+    )  # fmt: skip
+    variable: str = setting(
+        "", 'variable of the file; several, "u,v", become channels; "": the only one',
+        read_where={"source": ("frames",)},
+    )  # fmt: skip
+    axes: str = setting(
+        "", 'axes of the file, as "TNHW"; "": THW, TCHW or NTCHW, by their number', read_where={"source": ("frames",)}
+    )
+    missing: str = setting(
+        "", 'number that stands for a missing value, beside NaN; "": none', read_where={"source": ("frames",)}
+    )
+    scaling: ScalingName = setting(
+        "standard",
+        "fitted on training frames: mean 0 and deviation 1, also without the mean of the calendar month, or 0 … 1",
+        read_where={"source": ("frames",)},
+    )
+    rule: RuleName = setting(
+        "srivastava2015", "how MNIST's digits move and which there are", read_where={"source": ("moving-mnist",)}
+    )
+    test_file: str = setting(
+        "", 'mnist_test_seq.npy, to test on; "": sequences of MNIST\'s test images',
+        read_where={"source": ("moving-mnist",)},
+    )  # fmt: skip
+    size: int = setting(32, "height and width of a frame, pixels", within=FRAME, read_where={"source": GENERATED})
     context: int = setting(5, "frames that are shown")
+    gap: int = setting(0, "frames between these and those that are scored", within="≥ 0")
     horizon: int = setting(5, "frames to predict")
-    test_sequences: int = setting(100, "sequences scored after training")
+    stride: int = setting(1, "frames from one window to the next", read_where={"source": ("frames",)})
+    validation_frames: int = setting(
+        0, "frames before the test's, for validation; 0: a tenth", within="≥ 0", read_where={"source": ("frames",)}
+    )
+    test_frames: int = setting(
+        0, "last frames, that only scores are made from; 0: a fifth", within="≥ 0", read_where={"source": ("frames",)}
+    )
+    test_sequences: int = setting(100, "sequences scored after training, or as many as there are")
     validation_sequences: int = setting(20, "sequences scored at each checkpoint; 0: none", within="≥ 0")
 
 
@@ -102,6 +144,7 @@ class Model:
         0.0, "probability that an element of h is dropped on its way to the next time step", within="≥ 0 and < 1"
     )
     readout_bias: bool = setting(True, "whether the read-out has a bias")
+    residual: bool = setting(False, "whether the read-out predicts the change since the last frame, and not the frame")
     output: Literal["linear", "sigmoid"] = setting("sigmoid", "what makes a frame of the read-out's maps")
     weights: str = setting("", 'start from this .npz, .safetensors or folder of text files; "": drawn from the seed')
 
@@ -245,9 +288,27 @@ def _check_number(name: str, value: object, within: str) -> None:
         raise ConfigError(f"{name} must be {within}; got {as_toml(value)}")
 
 
+def _check_missing(missing: str) -> None:
+    try:
+        float(missing or 0)
+    except ValueError:
+        raise ConfigError(f"[data] missing must be a number, or empty; got {as_toml(missing)}") from None
+
+
 def _check_together(data: Data, model: Model, training: Training) -> None:
-    if data.size % model.patch:
+    _check_missing(data.missing)
+    if data.source in GENERATED and data.size % model.patch:
         raise ConfigError(f"[model] patch must divide [data] size; got {model.patch} and {data.size}")
+    if data.test_file and data.size != TORONTO_SHAPE[2]:
+        H, W = TORONTO_SHAPE[2:]
+        raise ConfigError(f"[data] test_file holds frames of {H}×{W} pixels, so size must be {H}; got {data.size}")
+    if data.source == "frames" and data.scaling in ("standard", "seasonal") and model.output == "sigmoid":
+        raise ConfigError(
+            f'[data] scaling "{data.scaling}" makes values below 0 and above 1, which [model] output "sigmoid" cannot '
+            'predict; set it to "linear", and [training] loss to "mse" or "mae"'
+        )
+    if model.residual and model.output != "linear":
+        raise ConfigError(f'[model] residual needs output "linear"; got {as_toml(model.output)}')
     if training.loss == "bce" and model.output != "sigmoid":
         raise ConfigError(f'[training] loss "bce" needs [model] output "sigmoid"; got {as_toml(model.output)}')
     if model.weights and model.bias is not None and model.forget_bias != Model.forget_bias:
@@ -258,7 +319,7 @@ def _check_together(data: Data, model: Model, training: Training) -> None:
     if training.warmup_steps >= training.steps:
         given = f"{training.warmup_steps} and {training.steps}"
         raise ConfigError(f"[training] warmup_steps must be fewer than steps; got {given}")
-    if training.sampling_steps and data.horizon == 1:
+    if training.sampling_steps and data.gap + data.horizon == 1:
         raise ConfigError(
             "[training] sampling_steps needs [data] horizon ≥ 2: of one predicted frame none is fed back; "
             f"got {training.sampling_steps}"

@@ -2,10 +2,11 @@
 
     DIR/config.toml          every setting, resolved
     DIR/environment.json     what the numbers may depend on
+    DIR/data.json            what the model must know of its frames, to be used on others: their scaling, size, digest
     DIR/ledger.jsonl         one line a step, see ledger.py
     DIR/checkpoints/         what the run can be continued from, see checkpoint.py
     DIR/weights.safetensors  the parameters after the last step
-    DIR/scores.json          test error beside that of repeating the last frame
+    DIR/scores.json          scores on the test split beside those of persistence
     DIR/forecast.png         forecasts above the truth
 
 Files but the ledger, which grows by whole lines, appear whole or not at all.  A run that ended early, however it did,
@@ -19,7 +20,7 @@ import io
 import json
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,14 +35,16 @@ from convlstm.checkpoint import (
     write_checkpoint,
 )
 from convlstm.config import Config, config_as_toml
+from convlstm.data.series import DataError
+from convlstm.data.source import Source
 from convlstm.determinism.forbid import forbid_uninitialised
+from convlstm.event_files import EventFile
 from convlstm.frame_model import FrameModel
 from convlstm.from_config import (
     clip,
     learning_rate,
     make_model,
     make_optimizer,
-    sequences,
     step_arguments,
     untrained_model,
 )
@@ -50,8 +53,10 @@ from convlstm.ledger import BEGINNING, Ledger, LedgerError, Position, open_locke
 from convlstm.not_finite import NotFinite, check_frames, check_results, check_weights, without_overflow_warnings
 from convlstm.optimizers import restore
 from convlstm.parameter_files import assign_parameters, load_parameters, save_parameters
+from convlstm.run_data import check_data, save_data
 from convlstm.run_directory import (
     CHECKPOINTS,
+    EVENTS,
     RunDirectoryError,
     half_written,
     has_begun,
@@ -64,6 +69,7 @@ from convlstm.run_environment import (
     read_environment,
 )
 from convlstm.scoring import draw_forecast, evaluate, validation_mse
+from convlstm.sources import open_source
 from convlstm.whole_files import write_whole
 
 __all__ = [
@@ -106,8 +112,9 @@ class Resumption:
 
 
 def train(
-    config: Config, directory: Path, *, backend: str, report: Report, resumption: Resumption | None = None
-) -> Outcome:
+    config: Config, directory: Path, *, backend: str, report: Report, resumption: Resumption | None = None,
+    source: Source | None = None, events: bool = False,
+) -> Outcome:  # fmt: skip
     """Train and fill the run directory.
 
     Args:
@@ -116,27 +123,33 @@ def train(
         backend: see `get_backend`.
         report: called after each step with the number of steps done and the step's loss.
         resumption: continue the run that is there.
+        source: of its sequences; None: it is opened here.
+        events: whether to write an event file for TensorBoard, too.
 
     Raises:
         NotFinite: data, a loss, a gradient, a weight or the forecast was not finite; the last weights that were are
             saved, and so are the checkpoints before.
         RunDirectoryError: a file could not be written, as on a full disk; those that are there are whole.
-        CheckpointError, LedgerError: of a run to be continued, its checkpoint and another file of it contradict each
-            other, or a file cannot be read, or another process goes on with it; nothing has been changed.
-        BackendUnavailable, ValueError, ModuleNotFoundError: as `check_config`; nothing has been trained.
+        CheckpointError, LedgerError, DataError: of a run to be continued, its checkpoint or its data and another file
+            of it contradict each other, or a file cannot be read, or another process goes on with it; nothing has been
+            changed.
+        BackendUnavailable, ValueError, ModuleNotFoundError: as `check_config`, or tensorboardX is missing; nothing has
+            been trained.
     """
+    source = source or open_source(config)
     try:
         with forbid_uninitialised(), closing(open_locked(directory / "ledger.jsonl")) as file:
             if resumption is not None and was_scored(directory):
-                return _finish(config, directory, backend)
-            start = _start(config, directory, resumption)
-            trainer = Trainer(config, backend, start.checkpoint)
+                return _finish(config, directory, backend, source)
+            start = _start(config, directory, resumption, source)
+            trainer = Trainer(config, backend, start.checkpoint, source)
             ledger = start.ledger(directory, file)
-            start.note(config, directory, trainer.model.backend)
-            ended_by = _take_steps(trainer, config, directory, ledger, report)
+            with EventFile(directory / EVENTS, first_step=trainer.steps) if events else nullcontext() as shown:
+                start.note(config, directory, trainer)
+                ended_by = _take_steps(trainer, config, directory, ledger, report, shown)
             if ended_by is not None:
                 return Outcome(ledger.steps, ended_by, scores=None)
-            return _draw(config, trainer.model, directory, _score(config, trainer.model, directory))
+            return _draw(trainer, directory, _score(trainer, directory))
     except BrokenPipeError:  # of whoever reads the reports, not of a file
         raise
     except OSError as error:
@@ -166,11 +179,13 @@ class _Start:
             needing = fact_file(directory / CHECKPOINTS, self.checkpoint.step)
             raise LedgerError(f"{error}; {needing} needs it so") from None
 
-    def note(self, config: Config, directory: Path, backend: Backend) -> None:
+    def note(self, config: Config, directory: Path, trainer: Trainer) -> None:
         """Write what a new run begins with; of one that goes on say from where, and write what is different."""
+        backend = trainer.model.backend
         for left in half_written(directory):
             left.unlink()
         if self.begun is None:  # config.toml last: without it nothing has begun
+            save_data(directory, trainer.source)
             write_whole(directory / "environment.json", _json(environment(backend) | initial_weights_digest(config)))
             write_whole(directory / "config.toml", config_as_toml(config).encode())
             return
@@ -184,10 +199,11 @@ class _Start:
             _note_changes(directory, step, self.begun.changed, backend)
 
 
-def _start(config: Config, directory: Path, resumption: Resumption | None) -> _Start:
+def _start(config: Config, directory: Path, resumption: Resumption | None, source: Source) -> _Start:
     """Decide where the run stands."""
     if resumption is None or not has_begun(directory):
         return _Start()
+    check_data(directory, source)
     checkpoint = newest_checkpoint(directory / CHECKPOINTS, _configuration(directory), resumption.say)
     if checkpoint is None:
         check_initial_weights(config, _recorded_environment(directory) or {})
@@ -195,7 +211,7 @@ def _start(config: Config, directory: Path, resumption: Resumption | None) -> _S
 
 
 def _take_steps(
-    trainer: Trainer, config: Config, directory: Path, ledger: Ledger, report: Report
+    trainer: Trainer, config: Config, directory: Path, ledger: Ledger, report: Report, events: EventFile | None
 ) -> signal.Signals | None:
     """Take all steps that are left, and save checkpoints and weights; return the signal that ended it early."""
     settings, saved = config.training, ledger.steps
@@ -203,11 +219,14 @@ def _take_steps(
         while ledger.steps < settings.steps and not interrupted():
             loss = trainer.step(ledger.append)
             report(ledger.steps, loss)
+            if events is not None:
+                events.scalar("loss/train", loss, ledger.steps)
+                events.scalar("learning rate", learning_rate(config, ledger.steps - 1), ledger.steps)
             if settings.checkpoint_every and ledger.steps % settings.checkpoint_every == 0:
-                _save(trainer, config, directory, ledger)
+                _save(trainer, config, directory, ledger, events)
                 saved = ledger.steps
         if saved < ledger.steps:
-            _save(trainer, config, directory, ledger)
+            _save(trainer, config, directory, ledger, events)
         elif saved == settings.steps:  # whoever was killed after that may have left old ones
             delete_old_checkpoints(directory / CHECKPOINTS, saved, settings.keep_checkpoints)
     return interrupted()
@@ -249,10 +268,12 @@ def _recorded_environment(directory: Path) -> dict[str, Any] | None:
         return None
 
 
-def _save(trainer: Trainer, config: Config, directory: Path, ledger: Ledger) -> None:
+def _save(trainer: Trainer, config: Config, directory: Path, ledger: Ledger, events: EventFile | None) -> None:
     """Save a checkpoint, and when it is safe delete those that it makes superfluous."""
     folder = directory / CHECKPOINTS
-    score = validation_mse(config, trainer.model)
+    score = validation_mse(config, trainer.model, trainer.source)
+    if events is not None and score is not None:
+        events.scalar("MSE/validation", score, ledger.steps)
     ledger.bring_down()  # before what needs its lines
     write_checkpoint(folder, trainer.checkpoint(ledger.position, _configuration(directory), score))
     delete_old_checkpoints(folder, ledger.steps, config.training.keep_checkpoints)
@@ -266,78 +287,95 @@ def _json(value: object) -> bytes:
     return (json.dumps(value, indent=1) + "\n").encode()
 
 
-def _score(config: Config, model: FrameModel, directory: Path) -> dict[str, Any]:
+def _score(trainer: Trainer, directory: Path) -> dict[str, Any]:
     """Write down what the trained model is worth."""
     with without_overflow_warnings():
-        scores = evaluate(config, model)
+        scores = evaluate(trainer.config, trainer.model, trainer.source)
     write_whole(directory / "scores.json", _json(scores))
     return scores
 
 
-def _draw(config: Config, model: FrameModel, directory: Path, scores: dict[str, Any]) -> Outcome:
+def _draw(trainer: Trainer, directory: Path, scores: dict[str, Any]) -> Outcome:
     """Draw the picture; matplotlib is an extra, and a run is complete without it."""
-    outcome = Outcome(config.training.steps, None, scores)
+    outcome = Outcome(trainer.config.training.steps, None, scores)
     try:
-        draw_forecast(config, model, directory / "forecast.png")
+        draw_forecast(trainer.config, trainer.model, directory / "forecast.png", trainer.source)
     except ModuleNotFoundError as error:
         return replace(outcome, no_forecast=str(error))
     return outcome
 
 
-def _finish(config: Config, directory: Path, backend: str) -> Outcome:
+def _finish(config: Config, directory: Path, backend: str, source: Source) -> Outcome:
     """Draw what a run lacks that was ended after its scores; score it again where these are damaged."""
-    model = untrained_model(config, backend)
-    assign_parameters(model.parameters, load_parameters(directory / "weights.safetensors"), model.backend.asarray)
-    scores = _recorded_scores(directory / "scores.json") or _score(config, model, directory)
-    return _draw(config, model, directory, scores)
+    check_data(directory, source)
+    trainer = Trainer(config, backend, source=source, trained=load_parameters(directory / "weights.safetensors"))
+    return _draw(trainer, directory, _recorded_scores(directory / "scores.json") or _score(trainer, directory))
 
 
 def _recorded_scores(file: Path) -> dict[str, Any] | None:
     """Return what a scores.json says; None where it is damaged."""
     try:
         scores: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        sound = all(isinstance(scores["mse"][name], float) for name in ("model", "repeat_last_frame"))
+        sound = all(isinstance(scores["overall"][name]["mse"], float) for name in ("model", "persistence"))
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return scores if sound else None
 
 
-def check_config(config: Config, backend: str, *, make: Callable[[Config, str], FrameModel] = make_model) -> None:
+def check_config(config: Config, backend: str, source: Source | None = None, *, initial: bool = True) -> None:
     """Predict one frame of one sequence, so that what cannot work is named before a run directory is made for it.
 
     Args:
         config: the run.
         backend: see `get_backend`.
-        make: makes the model; `untrained_model` where the weights to start from need not be there any more.
+        source: of its sequences; None: it is opened here.
+        initial: whether the weights to start from must be there, as they need not any more in the midst of a run.
 
     Raises:
         BackendUnavailable: see `get_backend`.
-        ValueError: a setting; the message names it.
+        ValueError: a setting, or the data; the message names it.
         ModuleNotFoundError: the package that brings the data is missing.
     """
-    model = make(config, backend)
+    source = source or open_source(config)
+    model = make_model(config, backend, source) if initial else untrained_model(config, backend, shape=source.shape)
     make_optimizer(config)
-    model.predict(sequences(config, model, "train", range(1))[:, :1], 1)
+    model.predict(model.backend.asarray(source.batch("train", range(1)).frames[:, :1]), 1)
 
 
 class Trainer:
     """A model, its optimizer and its data, one step after the other from the first.
 
     Attributes:
+        config: the run.
+        source: of its sequences.
         model: as the steps so far have made it.
         steps: how many these are, which is the number of the next.
     """
 
-    def __init__(self, config: Config, backend: str, checkpoint: Checkpoint | None = None) -> None:
+    def __init__(
+        self, config: Config, backend: str, checkpoint: Checkpoint | None = None, source: Source | None = None,
+        *, trained: Mapping[str, Array] | None = None,
+    ) -> None:  # fmt: skip
         """Take the model of `make_model`, or go where the checkpoint stands, which needs no initial weights.
+
+        Args:
+            config: the run.
+            backend: see `get_backend`.
+            checkpoint: where to stand; None: before the first step.
+            source: of its sequences; None: it is opened here.
+            trained: the weights after the last step, of a trainer that takes none.
 
         Raises:
             ValueError, NotFinite: as `make_model`, or as `restore`.
         """
-        self.model = make_model(config, backend) if checkpoint is None else untrained_model(config, backend)
-        self.steps = 0
-        self._config = config
+        self.config, self.source, self.steps = config, source or open_source(config), 0
+        if checkpoint is None and trained is None:
+            self.model = make_model(config, backend, self.source)
+        else:
+            self.model = untrained_model(config, backend, shape=self.source.shape)
         self._optimizer = make_optimizer(config)
+        if trained is not None:
+            assign_parameters(self.model.parameters, dict(trained), self.model.backend.asarray)
         if checkpoint is not None:
             self.restore(checkpoint)
 
@@ -346,24 +384,28 @@ class Trainer:
 
         Raises:
             NotFinite: the step's data, the loss or a gradient is not.
+            DataError: the step's data hold no value.
         """
         indices = self._indices()
-        frames = sequences(self._config, self.model, "train", indices)
-        check_frames(f"data of step {self.steps}", frames, indices, self.model.backend.to_numpy)
-        loss, gradients = self._compute(frames, indices)
-        check_results(
-            loss, gradients, indices, self.steps, lambda n: self._compute(frames[n : n + 1], indices[n : n + 1])
-        )
+        batch = self.source.batch("train", indices)
+        check_frames(f"data of step {self.steps}", batch.frames, indices)
+        frames, valid = self.model.backend.asarray(batch.frames), batch.valid
+        if valid is not None and not valid[:, self.config.data.context :].any():
+            raise DataError(f"{self.source.facts.name}: the windows of step {self.steps} hold no value to predict")
+
+        def compute(n: slice) -> tuple[float, dict[str, Array]]:
+            """Return loss and gradients of some of the sequences."""
+            given = step_arguments(self.config, indices[n], self.steps, None if valid is None else valid[n])
+            return self.model.loss_and_gradients(frames[n], **given)
+
+        loss, gradients = compute(slice(None))
+        check_results(loss, gradients, indices, self.steps, lambda n: compute(slice(n, n + 1)))
         return loss, gradients
 
     def _indices(self) -> range:
         """Return which sequences of the split train the next step takes."""
-        batch = self._config.training.batch_size
+        batch = self.config.training.batch_size
         return range(self.steps * batch, (self.steps + 1) * batch)
-
-    def _compute(self, frames: Array, indices: range) -> tuple[float, dict[str, Array]]:
-        """Return loss and gradients of these sequences in the next step, all of its batch or one alone."""
-        return self.model.loss_and_gradients(frames, **step_arguments(self._config, indices, self.steps))
 
     def step(self, record: Record) -> float:
         """Take the next step, hand loss, gradients and new weights to `record`, and return the loss.
@@ -376,9 +418,9 @@ class Trainer:
         loss, gradients = self.loss_and_gradients()
         optimizer, weights = self._optimizer, self.model.parameters
         before = dict(weights), optimizer.steps, optimizer.moments
-        optimizer.learning_rate = learning_rate(self._config, self.steps)
+        optimizer.learning_rate = learning_rate(self.config, self.steps)
         try:
-            optimizer.step(weights, clip(self._config, gradients))
+            optimizer.step(weights, clip(self.config, gradients))
             check_weights(weights, self._indices(), self.steps)
             record(loss, to_numpy(self.model, gradients), to_numpy(self.model, weights))
         except BaseException:  # a second Ctrl-C, too
@@ -394,7 +436,7 @@ class Trainer:
 
         Random numbers are addressed, not drawn one after the other: their position is the seed and the step.
         """
-        settings = self._config.training
+        settings = self.config.training
         return {
             "random": {"seed": settings.seed, "step": self.steps},
             "data": {"split": "train", "next_sequence": self._indices()[0]},

@@ -17,8 +17,10 @@ from convlstm.determinism.ulp import ulp_distance
 from convlstm.ledger import Chain
 from convlstm.parameter_files import ParameterFileError, load_parameters
 from convlstm.recorded_run import RecordedRun
+from convlstm.run_data import check_data
 from convlstm.run_directory import CHECKPOINTS
 from convlstm.run_environment import check_initial_weights
+from convlstm.sources import open_source
 from convlstm.training import Trainer, to_numpy
 
 
@@ -66,12 +68,14 @@ def verify(run: RecordedRun, backend: str, report: Callable[[int, float], None])
         report: called after each step with the number of steps done and the step's loss.
 
     Raises:
-        ConfigError: the weights that the run started from are no longer those.
+        ConfigError, DataError: the weights that the run started from are no longer those, or its data are not.
         BackendUnavailable, ValueError, NotFinite, ModuleNotFoundError: as `train`.
     """
     check_initial_weights(run.config, run.environment)
     with forbid_uninitialised():
-        trainer = Trainer(run.config, backend)
+        source = open_source(run.config)
+        check_data(run.directory, source)
+        trainer = Trainer(run.config, backend, source=source)
         chain = Chain()
         for step, entry in enumerate(run.ledger):
             loss = trainer.step(chain.append)

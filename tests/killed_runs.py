@@ -70,7 +70,7 @@ def _train(order: dict[str, Any]) -> None:
     from convlstm.training import Resumption, train
     from tests.moments import TINIER, Moments, struck
 
-    vars(training)["draw_forecast"] = lambda config, model, path: None  # a picture takes longer than a run
+    vars(training)["draw_forecast"] = lambda config, model, path, source: None  # a picture takes longer than a run
     directory = Path(order["directory"])
     directory.mkdir(exist_ok=True)
     if "limit" in order:

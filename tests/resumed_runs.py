@@ -54,7 +54,7 @@ def assert_same_end(directory: Path, whole: Path) -> None:
 @pytest.fixture
 def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture takes longer than these runs."""
-    monkeypatch.setattr(training, "draw_forecast", lambda config, model, path: path.write_bytes(b"picture"))
+    monkeypatch.setattr(training, "draw_forecast", lambda config, model, path, source: path.write_bytes(b"picture"))
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The finished run of `TINIER`."""
     directory = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "draw_forecast", lambda config, model, path: path.write_bytes(b"picture"))
+        patch.setattr(training, "draw_forecast", lambda config, model, path, source: path.write_bytes(b"picture"))
         trained(directory)
     return directory
 

@@ -34,7 +34,7 @@ def trained(directory: Path, config: Config = TINY, backend: str = "numpy") -> P
     """Train into a directory, without a picture, which takes longer than such a run."""
     directory.mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "draw_forecast", lambda config, model, path: None)
+        patch.setattr(training, "draw_forecast", lambda config, model, path, source: None)
         train(config, directory, backend=backend, report=lambda done, loss: None)
     return directory
 

@@ -93,8 +93,9 @@ def test_training_prints_plain_lines_and_leaves_a_run(config: Path, tmp_path: Pa
     assert len(ledger) == 25
     told = [*range(2, 25, 2), 25]  # ten or so, and the last
     assert steps == [f"step {done}/25  loss {ledger[done - 1]['loss']:.4f}" for done in told]
-    mse = json.loads((run / "scores.json").read_text())["mse"]
-    assert scores == f"test MSE {mse['model']:.4f}; repeating the last frame {mse['repeat_last_frame']:.4f}"
+    overall = json.loads((run / "scores.json").read_text())["overall"]
+    mse = {name: scores["mse"] for name, scores in overall.items()}
+    assert scores == f"test MSE {mse['model']:.4g}; persistence {mse['persistence']:.4g}"
     assert picture == "forecasts above the truth: [bold]/[x]/forecast.png"
     assert "steps = 25 " in (run / "config.toml").read_text()
     assert "seed = 3 " in (run / "config.toml").read_text()

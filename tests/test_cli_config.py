@@ -8,9 +8,20 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from convlstm import training
+from convlstm import sources, training
 from convlstm.cli import app
-from convlstm.config import PRESETS, TABLES, Config, ConfigError, Data, Training, described_settings, load_config
+from convlstm.config import (
+    PRESETS,
+    TABLES,
+    Config,
+    ConfigError,
+    Data,
+    Training,
+    described_settings,
+    load_config,
+    overridden,
+)
+from convlstm.run_directory import RunDirectoryError
 
 FILE = '[model]\nbias = "none"\nhidden_channels = [8, 4]\n[training]\nsteps = 9\nschedule = "step"\nstep_every = 3\n'
 
@@ -74,10 +85,10 @@ class Checked(Exception):
 def resolved(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Config:
     """Return what `convlstm train` makes of its arguments; train nothing."""
 
-    def check(config: Config, backend: str) -> Any:
+    def opened(config: Config) -> Any:
         raise Checked(config)
 
-    monkeypatch.setattr(training, "check_config", check)
+    monkeypatch.setattr(sources, "open_source", opened)
     result = convlstm("train", *arguments, "--backend", "numpy")
     assert isinstance(result.exception, Checked), result.exception
     (config,) = result.exception.args
@@ -101,6 +112,84 @@ def test_of_two_values_the_last_counts_and_flags_count_most(file: str, monkeypat
     assert config.model.weights == str(Path("w.npz").absolute())
 
 
+@pytest.mark.parametrize("preset", ["frames", "sst", "shi2015", "openstl-s"])
+def test_the_frames_of_a_preset_are_named_by_a_flag(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ("--set", "data.path=other")
+    config = resolved(monkeypatch, preset, "--data", "frames.npy", *settings)
+    assert config == overridden(PRESETS[preset], {"data.path": str(Path("frames.npy").absolute())})
+
+
+def test_paths_are_saved_so_that_the_run_goes_on_from_any_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"data.path": "mnist", "data.test_file": "toronto.npy", "model.weights": "w.npz"}
+    settings = [part for name, path in given.items() for part in ("--set", f"{name}={path}")]
+    config = resolved(monkeypatch, "openstl-s", *settings)
+    assert {name: config.value(name) for name in given} == {
+        name: str(Path(path).absolute()) for name, path in given.items()
+    }
+
+
+def test_a_file_of_a_package_is_found_from_any_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolved(monkeypatch, "sst").data.path == PRESETS["sst"].data.path
+    assert resolved(monkeypatch, "frames", "--data", "package:p/f.nc").data.path == "package:p/f.nc"
+
+
+def test_frames_go_with_no_preset_that_makes_its_own() -> None:
+    result = convlstm("train", "digits", "--data", "frames.npy")
+    assert isinstance(result.exception, ConfigError)
+    assert str(result.exception).startswith('[data] path is read only where source is "frames" or "moving-mnist"')
+
+
+@pytest.mark.parametrize("preset", ["frames", "openstl-s"])
+def test_a_preset_without_frames_says_which_flag_names_them(preset: str) -> None:
+    result = convlstm("train", preset)
+    assert isinstance(result.exception, ConfigError)
+    assert str(result.exception).startswith("[data] path is empty: give the f")
+    assert "--data" in str(result.exception)
+
+
+class Trained(Exception):
+    """Holds what `train` was called with."""
+
+
+@pytest.mark.parametrize("more", [[], ["--tensorboard"]], ids=["", "tensorboard"])
+def test_what_is_for_tensorboard_is_asked_for(
+    more: list[str], file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(*arguments: Any, **named: Any) -> Any:
+        raise Trained(named)
+
+    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(training, "check_config", lambda config, backend, source: None)
+    result = convlstm("train", file, "--backend", "numpy", "--out", str(tmp_path / "run"), *more)
+    assert isinstance(result.exception, Trained), result.exception
+    assert result.exception.args[0]["events"] == bool(more)
+
+
+@pytest.mark.parametrize(
+    ("preset", "named"),
+    [
+        ("frames", ["--data", "{run}/frames.npy"]),
+        ("openstl-s", ["--data", ".", "--set", "data.test_file={run}/t.npy"]),
+        ("digits", ["--weights", "{run}/weights.safetensors"]),
+    ],
+)
+def test_what_the_run_reads_is_never_overwritten(
+    preset: str, named: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "ledger.jsonl").touch()
+    monkeypatch.setattr(sources, "open_source", lambda config: sources.Made("none", lambda *_: None, 1, {}, range(0)))
+    monkeypatch.setattr(training, "check_config", lambda config, backend, source: None)
+    given = [part.format(run=run) for part in named]
+    result = convlstm("train", preset, *given, "--backend", "numpy", "--out", str(run), "--overwrite")
+    assert isinstance(result.exception, RunDirectoryError), result.exception
+    assert (
+        str(result.exception) == f"{run} holds {given[-1].split('=')[-1]}, which the run is to use; name another --out"
+    )
+    assert [path.name for path in run.iterdir()] == ["ledger.jsonl"]
+
+
 def test_flags_and_settings_are_put_in_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """400 steps of warm-up are too many for the preset's 300 steps, and none too many for 500."""
     config = resolved(monkeypatch, "digits", "--set", "training.warmup_steps=400", "--steps", "500")
@@ -121,7 +210,7 @@ def test_a_wrong_setting_is_named(setting: str, message: str) -> None:
     assert message in str(result.exception)
 
 
-@pytest.mark.parametrize("option", ["--backend", "--weights", "--out"])
+@pytest.mark.parametrize("option", ["--backend", "--weights", "--out", "--data"])
 @pytest.mark.parametrize("more", [[], ["--resume"]], ids=["", "resume"])
 def test_an_empty_option_is_not_its_default(
     option: str, more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -27,7 +27,7 @@ def convlstm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     """Run a command in this process, in a folder that holds tiny.toml; return exit code, both outputs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CONVLSTM_BACKEND", "numpy")
-    monkeypatch.setattr(training, "draw_forecast", lambda config, model, path: path.write_bytes(b"picture"))
+    monkeypatch.setattr(training, "draw_forecast", lambda config, model, path, source: path.write_bytes(b"picture"))
     Path("tiny.toml").write_text(config_as_toml(TINIER))
 
     def run(*arguments: object) -> tuple[int, str, str]:

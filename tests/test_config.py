@@ -28,13 +28,18 @@ from convlstm.config import (
     overridden,
     parse_setting,
 )
+from convlstm.data.moving_mnist import TORONTO_SHAPE
 from convlstm.settings import LARGEST, RANGES, SMALLEST, as_toml, differing_settings
 from convlstm.settings import settings as all_settings
+from tests.wrong_settings import WRONG
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+NAMES = ", ".join(PRESETS)
 
 
 def write(directory: Path, text: str) -> str:
@@ -83,11 +88,14 @@ def values(table: str, described: Field[Any]) -> st.SearchStrategy[Any]:
         "patch": st.sampled_from([1, 2, 4]),
         "size": st.integers(4, 16).map(lambda n: 4 * n),
         "hidden_channels": st.lists(st.integers(1, 64), min_size=1, max_size=4).map(tuple),
-        "weights": st.text(st.characters(codec="utf-8")),
-        "readout_bias": st.booleans(),
+        "missing": st.just("") | (st.integers() | st.floats()).map(str),
     }
     if described.name in by_name:
         return by_name[described.name]
+    if kind is str:
+        return st.text(st.characters(codec="utf-8"))
+    if kind is bool:
+        return st.booleans()
     if kind in (int, float):
         return numbers(kind, described.metadata["within"])
     parts = get_args(kind) if type(None) in get_args(kind) else (kind,)
@@ -101,14 +109,18 @@ def configs(draw: st.DrawFn) -> Config:
     for table, described in all_settings():
         tables[table][described.name] = draw(values(table, described))
     data, model, to = tables.values()
+    if data["test_file"]:
+        data["size"] = TORONTO_SHAPE[2]
     for table, described in all_settings():
         for condition, allowed in described.metadata["read_where"].items():
             where, _, key = condition.rpartition(".")
             if tables[where or table][key] not in allowed:
                 tables[table][described.name] = described.default
-    if to["loss"] == "bce":
-        model["output"] = "sigmoid"
-    if data["horizon"] == 1:
+    if model["residual"] or (data["source"] == "frames" and data["scaling"] in ("standard", "seasonal")):
+        model["output"] = "linear"
+    if to["loss"] == "bce" and model["output"] == "linear":
+        to["loss"] = "mse"
+    if data["gap"] + data["horizon"] == 1:
         to["sampling_steps"] = 0
     to["warmup_steps"] %= to["steps"]
     if model["weights"] and model["bias"] is not None:
@@ -156,80 +168,6 @@ def test_no_two_tables_share_a_setting() -> None:
 
 # What is wrong ------------------------------------------------------------------------------------------------------
 
-WRONG = {
-    # An unknown name, and the nearest that is known.
-    "[modell]": "unknown table 'modell'; did you mean model?",
-    "[zzz]": "unknown table 'zzz'; known are data, model, training",
-    "steps = 3": "unknown table 'steps'; did you mean steps in [training]?",
-    "[training]\nlearning_rat = 1": "unknown setting 'learning_rat' in [training]; did you mean learning_rate?",
-    "[data]\nbatch_size = 1": "unknown setting 'batch_size' in [data]; did you mean batch_size in [training]?",
-    "[data]\nq = 1": "unknown setting 'q' in [data]; known are"
-    " size, context, horizon, test_sequences, validation_sequences",
-    '"" = 3': "unknown table ''; known are data, model, training",
-    '[training]\n"" = 3': "unknown setting '' in [training]; known are " + ", ".join(vars(Training())),
-    "model = 3": "model must be a table of settings; got 3",
-    "[[model]]": "model must be a table of settings; got [{}]",
-    # A value of another type.  To Python True is an integer; to a reader of a configuration it is not.
-    "[training]\nsteps = true": "[training] steps must be an integer; got true",
-    "[training]\nsteps = 3.0": "[training] steps must be an integer; got 3.0",
-    '[training]\nsteps = "3"': '[training] steps must be an integer; got "3"',
-    "[training]\nlearning_rate = true": "[training] learning_rate must be a number; got true",
-    '[training]\nlearning_rate = "fast"': '[training] learning_rate must be a number; got "fast"',
-    "[model]\nhidden_channels = 64": "[model] hidden_channels must be a list of integers > 0; got 64",
-    "[model]\nhidden_channels = []": "[model] hidden_channels must be a list of integers > 0; got []",
-    "[model]\nhidden_channels = [8, 0]": "[model] hidden_channels must be a list of integers > 0; got [8, 0]",
-    "[model]\nhidden_channels = [8, true]": "[model] hidden_channels must be a list of integers > 0; got [8, true]",
-    '[training]\nloss = "msee"': '[training] loss must be one of "mse", "mae", "bce"; got "msee"; did you mean mse?',
-    "[model]\nreadout_bias = 1": "[model] readout_bias must be true or false; got 1",
-    '[model]\nbias = "pixl"': '[model] bias must be one of "channel", "pixel", "none"; got "pixl"; did you mean pixel?',
-    "[model]\npeephole = false": '[model] peephole must be one of "channel", "pixel", "none"; got false',
-    "[training]\nsteps = 1979-05-27": "[training] steps must be an integer; got 1979-05-27",
-    "[data]\nsize = {a = [true]}": '[data] size must be an integer; got {"a" = [true]}',
-    '[training]\nloss = ["mse"]': '[training] loss must be one of "mse", "mae", "bce"; got ["mse"]; did you mean mse?',
-    # A number out of its range.
-    f"[data]\nsize = 0x1{99 * '0'}": "[data] size is too large; got an integer of 397 bits",
-    "[data]\nsize = 15": "[data] size must be ≥ 16; got 15",
-    f"[training]\nseed = {2**64}": f"[training] seed must be ≥ 0 and < 2**64; got {2**64}",
-    "[training]\nlearning_rate = 1e39": "[training] learning_rate must be > 0 and finite in float32; got 1e+39",
-    "[training]\nlearning_rate = 1e-39": "[training] learning_rate must be > 0 and finite in float32; got 1e-39",
-    "[training]\nepsilon = 1e-300": "[training] epsilon must be > 0 and finite in float32; got 1e-300",
-    "[training]\nclip_at = 1e-300": "[training] clip_at must be > 0 and finite in float32; got 1e-300",
-    "[model]\nforget_bias = -1e39": "[model] forget_bias must be finite in float32; got -1e+39",
-    "[training]\nsteps = 0": "[training] steps must be > 0; got 0",
-    "[data]\nhorizon = -1": "[data] horizon must be > 0; got -1",
-    "[training]\nseed = -1": "[training] seed must be ≥ 0 and < 2**64; got -1",
-    "[training]\nlearning_rate = 0": "[training] learning_rate must be > 0 and finite in float32; got 0.0",
-    "[training]\nlearning_rate = nan": "[training] learning_rate must be > 0 and finite in float32; got nan",
-    "[training]\nlearning_rate = inf": "[training] learning_rate must be > 0 and finite in float32; got inf",
-    "[training]\nlearning_rate = 1" + 400 * "0": "[training] learning_rate is too large; got an integer of 1329 bits",
-    "[training]\nbeta1 = 1": "[training] beta1 must be ≥ 0 and < 1; got 1.0",
-    "[model]\ndropout = 1": "[model] dropout must be ≥ 0 and < 1; got 1.0",
-    "[model]\nrecurrent_dropout = -0.5": "[model] recurrent_dropout must be ≥ 0 and < 1; got -0.5",
-    "[model]\nforget_bias = inf": "[model] forget_bias must be finite in float32; got inf",
-    "[data]\nvalidation_sequences = -1": "[data] validation_sequences must be ≥ 0; got -1",
-    "[training]\nkeep_checkpoints = 0": "[training] keep_checkpoints must be > 0; got 0",
-    # Settings that nothing reads.
-    "[training]\nmomentum = 0.5": '[training] momentum is read only where optimizer is "momentum"; it is "adam"',
-    '[training]\noptimizer = "sgd"\nbeta1 = 0.5': '[training] beta1 is read only where optimizer is "adam" or "adamw";'
-    ' it is "sgd"',
-    "[training]\nweight_decay = 0": '[training] weight_decay is read only where optimizer is "adamw"; it is "adam"',
-    "[training]\nstep_every = 7": '[training] step_every is read only where schedule is "step"; it is "linear"',
-    '[training]\nclipping = "none"\nclip_at = 2': '[training] clip_at is read only where clipping is "value" or'
-    ' "tensor" or "global" or "normalise"; it is "none"',
-    '[model]\nkind = "encoder-forecaster"\n[training]\ntruncate = 2': "[training] truncate is read only where [model]"
-    ' kind is "next-frame"; it is "encoder-forecaster"',
-    '[model]\nkind = "encoder-forecaster"\n[training]\nsampling_steps = 2': "[training] sampling_steps is read"
-    ' only where [model] kind is "next-frame"; it is "encoder-forecaster"',
-    '[model]\nweights = "w.npz"\nforget_bias = 3': '[model] forget_bias is read only where weights is "" or bias is'
-    ' "none", for weights hold a bias; they are "w.npz" and "channel"',
-    # Settings that do not go together.
-    "[training]\nsteps = 5\nwarmup_steps = 5": "[training] warmup_steps must be fewer than steps; got 5 and 5",
-    "[data]\nhorizon = 1\n[training]\nsampling_steps = 9": "[training] sampling_steps needs [data] horizon ≥ 2: of one"
-    " predicted frame none is fed back; got 9",
-    "[data]\nsize = 30\n[model]\npatch = 4": "[model] patch must divide [data] size; got 4 and 30",
-    '[model]\noutput = "linear"': '[training] loss "bce" needs [model] output "sigmoid"; got "linear"',
-}
-
 
 @pytest.mark.parametrize(("text", "message"), WRONG.items())
 def test_what_is_wrong_is_named_with_its_file(text: str, message: str, tmp_path: Path) -> None:
@@ -241,9 +179,9 @@ def test_what_is_wrong_is_named_with_its_file(text: str, message: str, tmp_path:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("digitz", "'digitz' is neither a preset (digits) nor a .toml file; did you mean digits?"),
-        ("run.json", "'run.json' is neither a preset (digits) nor a .toml file"),
-        ("", "'' is neither a preset (digits) nor a .toml file"),
+        ("digitz", f"'digitz' is neither a preset ({NAMES}) nor a .toml file; did you mean digits?"),
+        ("run.json", f"'run.json' is neither a preset ({NAMES}) nor a .toml file"),
+        ("", f"'' is neither a preset ({NAMES}) nor a .toml file"),
         ("missing.toml", "missing.toml: No such file or directory"),
         ("folder.toml", "folder.toml: Is a directory"),
     ],
@@ -275,6 +213,21 @@ def test_a_run_directory_is_led_to_its_configuration(tmp_path: Path) -> None:
     message = f"'{run}' is a directory; its configuration is in {run / 'config.toml'}"
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         load_config(str(run))
+
+
+def test_frames_scaled_to_0_and_1_go_with_a_sigmoid() -> None:
+    for scaling in ("range", "none"):
+        assert Config(Data(source="frames", scaling=scaling)).model.output == "sigmoid"
+
+
+@pytest.mark.parametrize("missing", ["", "-9999", "1e20", "nan", " 3 "])
+def test_a_missing_value_is_a_number_written_as_text(missing: str) -> None:
+    assert Config(Data(source="frames", scaling="range", missing=missing)).data.missing == missing
+
+
+def test_frames_that_are_skipped_are_fed_back_too() -> None:
+    """With a gap there is a frame after the context that may be a true one, although one alone is scored."""
+    assert Config(Data(gap=1, horizon=1), training=Training(sampling_steps=9)).training.sampling_steps == 9
 
 
 def test_a_constant_forget_bias_goes_with_weights() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convlstm import cell, diff, from_config, next_frame
+from convlstm import cell, diff, next_frame, sources
 from convlstm.backends import Array, get_backend
 from convlstm.backends.contract import Gates
 from convlstm.backends.numpy_backend import NumpyBackend
@@ -93,7 +93,7 @@ def test_other_data_is_seen_in_what_is_read(tiny: Path, tmp_path: Path) -> None:
         made = digit_sequences(split, indices, **named)
         return nudged(made, (1, 0, 0, 5, 6)) if len(indices) == 2 else made
 
-    found = planted(tiny, TINY, tmp_path, lambda patch: patch.setattr(from_config, "digit_sequences", brighter))
+    found = planted(tiny, TINY, tmp_path, lambda patch: patch.setattr(sources, "digit_sequences", brighter))
     assert found.step == 0
     assert found.array is not None
     assert found.array.where == "sample 1, t = 0, layers.0: x, element [6, 1, 1]"  # patches of 4: (5 % 4) * 4 + 6 % 4

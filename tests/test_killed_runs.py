@@ -84,7 +84,7 @@ def test_a_disk_that_is_really_full(
 @pytest.fixture
 def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn, which is not installed")
-    monkeypatch.setattr(training, "draw_forecast", lambda config, model, path: None)
+    monkeypatch.setattr(training, "draw_forecast", lambda config, model, path, source: None)
 
 
 def trained(directory: Path, config: Config, moments: Moments) -> None:

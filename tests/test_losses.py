@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
 from convlstm.backends import Array
-from convlstm.losses import LOSSES, Loss, LossName, sigmoid, sigmoid_gradient
+from convlstm.losses import LOSSES, Loss, LossName, counted, sigmoid, sigmoid_gradient
 from tests.numerical import numeric_gradients, read_only
 
 SHAPE = (2, 3, 4, 5)
@@ -119,3 +119,38 @@ def test_a_nan_is_not_hidden(name: LossName) -> None:
     p = np.array([0.5, np.nan])
     assert math.isnan(float(LOSSES[name].value(p, np.zeros(2))))
     assert np.isnan(LOSSES[name].gradient(p, np.zeros(2))).tolist() == [False, True]
+
+
+# Elements that do not count -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("outside", [3e38, -3e38, np.inf, np.nan])
+@pytest.mark.parametrize("name", LOSSES)
+def test_what_does_not_count_adds_exactly_nothing(name: LossName, outside: float, dtype: str) -> None:
+    """Whatever stands there, in prediction or target; and no warning of what would overflow, which would fail here."""
+    p, y = operands(dtype)
+    valid = np.random.default_rng(1).random(SHAPE) < 0.6
+    right = math.fsum(plain_term(name, float(a), float(b)) for a, b in zip(p[valid], y[valid], strict=True))
+    for other_p, other_y in [(p, y), (np.where(valid, p, outside), y), (p, np.where(valid, y, outside))]:
+        given = counted(LOSSES[name], other_p.astype(dtype), other_y.astype(dtype), valid)
+        assert [array.dtype for array in given] == [dtype, dtype]
+        assert float(LOSSES[name].value(*given)) == pytest.approx(right, rel=1e-6 if dtype == "float32" else 1e-12)
+        gradient = LOSSES[name].gradient(*given)
+        assert not gradient[~valid].any()
+        np.testing.assert_array_equal(gradient[valid], LOSSES[name].gradient(p, y)[valid])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_is_zero_where_it_says(name: LossName, dtype: str) -> None:
+    p, y = np.full(3, LOSSES[name].zero_at, dtype), np.zeros(3, dtype)
+    assert float(LOSSES[name].value(p, y)) == 0
+    assert not LOSSES[name].gradient(p, y).any()
+
+
+def test_where_all_count_nothing_is_copied() -> None:
+    p, y = operands()
+    given = counted(LOSSES["bce"], p, y, None)
+    assert given[0] is p
+    assert given[1] is y

@@ -257,20 +257,27 @@ def by_hand(
             state = state if given is None else given[t // window]
             starts.append(state)
         states, y = list(state[0]), state[1]
-        x = np.where(shown[:, t, None, None, None, None], frames[:, t : t + 1], y)
+        read = x = np.where(shown[:, t, None, None, None, None], frames[:, t : t + 1], y)
         for index, layer in enumerate(layers):
             x, states[index], _ = layer.forward(x, states[index])
-        y = 1 / (1 + np.exp(-(np.einsum("dc,ntchw->ntdhw", W, x) + b[:, None, None])))
+        z = np.einsum("dc,ntchw->ntdhw", W, x) + b[:, None, None]
+        y = read + z if model.residual else 1 / (1 + np.exp(-z))
         total += float(((y - frames[:, t + 1 : t + 2]) ** 2).sum())
         state = (states, y)
     return total / frames[:, 1:].size, starts
 
 
+@pytest.mark.parametrize("settings", [{"output": "sigmoid"}, {"residual": True}])
 @pytest.mark.parametrize("recompute", [None, 1, 2])
 @pytest.mark.parametrize("truncate", [1, 2, 3, 4])
-def test_a_truncated_gradient_takes_what_a_window_starts_from_as_constant(truncate: int, recompute: int | None) -> None:
-    """States and the frame that is fed back, both: in every sample some window begins with a frame that is fed back."""
-    model, frames = random_model(1, (2, 3), output="sigmoid"), random_frames(3, 6, 1, 4, 3)
+def test_a_truncated_gradient_takes_what_a_window_starts_from_as_constant(
+    truncate: int, recompute: int | None, settings: dict[str, Any]
+) -> None:
+    """States and the frame that is fed back, both: in every sample some window begins with a frame that is fed back.
+
+    A residual model reads that frame twice, in its layers and in its prediction: both ways are cut.
+    """
+    model, frames = random_model(1, (2, 3), **settings), random_frames(3, 6, 1, 4, 3)
     arrays = dict(model.parameters)
     right, starts = by_hand(model, arrays, frames, SHOWN, truncate, None)
     loss, gradients = model.loss_and_gradients(frames, shown=SHOWN, truncate=truncate, recompute=recompute)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convlstm import from_config, training
+from convlstm import sources, training
 from convlstm.backends import Array
 from convlstm.checkpoint import saved_steps
 from convlstm.config import Config
@@ -83,7 +83,7 @@ def spoilt_data(patch: pytest.MonkeyPatch, value: float) -> None:
                 frames[n, 1, 0, 2, 3] = value
         return frames
 
-    patch.setattr(from_config, "digit_sequences", spoilt)
+    patch.setattr(sources, "digit_sequences", spoilt)
 
 
 def spoilt_results(spoil: Callable[[float, dict[str, Array]], float]) -> Callable[[pytest.MonkeyPatch, float], None]:
@@ -144,7 +144,7 @@ FAULTS: dict[str, tuple[Callable[[pytest.MonkeyPatch, float], None], str]] = {
 def begun(directory: Path, config: Config) -> Path:
     directory.mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "draw_forecast", lambda config, model, path: None)
+        patch.setattr(training, "draw_forecast", lambda config, model, path, source: None)
         train(config, directory, backend="numpy", report=lambda done, loss: None)
     return directory
 
@@ -173,7 +173,7 @@ def test_it_stops_there_and_keeps_what_was_good(fault: str, value: float, sound:
     assert {n: w.tobytes() for n, w in saved.items()} == {n: w.tobytes() for n, w in trainer.model.parameters.items()}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "draw_forecast", lambda config, model, path: None)
+        patch.setattr(training, "draw_forecast", lambda config, model, path, source: None)
         resumption = Resumption(say=lambda text: None)
         train(CONFIG, directory, backend="numpy", report=lambda done, loss: None, resumption=resumption)
     for name in ("ledger.jsonl", "weights.safetensors", "scores.json"):

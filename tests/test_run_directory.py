@@ -11,6 +11,8 @@ import pytest
 from convlstm.ledger import LedgerError, open_locked
 from convlstm.run_directory import (
     CHECKPOINTS,
+    EVENTS,
+    MORE_FILES,
     RUN_FILES,
     RunDirectoryError,
     half_written,
@@ -110,42 +112,84 @@ CHECKPOINT_NAMES = (
 )  # fmt: skip
 
 
-def with_checkpoints(run: Path, *names: str) -> Path:
-    (run / CHECKPOINTS).mkdir()
+EVENT_NAMES = ("events.out.tfevents.0", "events.out.tfevents.150")
+FOLDERS = {CHECKPOINTS: CHECKPOINT_NAMES, EVENTS: EVENT_NAMES}
+
+
+def with_folder(run: Path, folder: str, *names: str) -> Path:
+    (run / folder).mkdir()
     for name in names:
-        (run / CHECKPOINTS / name).write_text(name)
+        (run / folder / name).write_text(name)
     return run
 
 
-def test_a_runs_checkpoints_are_overwritten_with_it(tmp_path: Path) -> None:
-    run = with_checkpoints(a_run_in(tmp_path / "run"), *CHECKPOINT_NAMES)
+@pytest.mark.parametrize("folders", [[CHECKPOINTS], [EVENTS], [CHECKPOINTS, EVENTS]], ids=" ".join)
+def test_a_runs_folders_are_overwritten_with_it(tmp_path: Path, folders: list[str]) -> None:
+    run = a_run_in(tmp_path / "run")
+    for folder in folders:
+        with_folder(run, folder, *FOLDERS[folder])
     make_run_directory(run, "digits", overwrite=True)
     assert content(run) == {}
 
 
-@pytest.mark.parametrize(
-    "stranger", ["notes.txt", "step-50.json", "step-00000050.json.tmp", ".step-00000050.json", "step-00000050.npz"]
-)
-def test_a_strangers_file_among_the_checkpoints_is_never_touched(tmp_path: Path, stranger: str) -> None:
-    run = with_checkpoints(a_run_in(tmp_path / "run"), *CHECKPOINT_NAMES, stranger)
-    before = content(run), content(run / CHECKPOINTS)
-    with pytest.raises(RunDirectoryError, match=f"run holds {Path(CHECKPOINTS) / stranger}, which is no part of a run"):
+def test_what_only_some_runs_have_is_overwritten_with_them(tmp_path: Path) -> None:
+    run = a_run_in(tmp_path / "run", *MORE_FILES, *(f".{name}.0123456789ab.tmp" for name in MORE_FILES))
+    assert {path.name for path in half_written(run)} == {f".{name}.0123456789ab.tmp" for name in MORE_FILES}
+    make_run_directory(run, "digits", overwrite=True)
+    assert content(run) == {}
+
+
+STRANGERS = {
+    CHECKPOINTS: (
+        "notes.txt", "step-50.json", "step-00000050.json.tmp", ".step-00000050.json", "step-00000050.npz", EVENT_NAMES[0]
+    ),
+    EVENTS: (
+        "notes.txt", "events.out.tfevents", "events.out.tfevents.1700000000.host.12.0", "events.out.tfevents.0.tmp",
+        CHECKPOINT_NAMES[0],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("folder", "stranger"), [(folder, one) for folder in STRANGERS for one in STRANGERS[folder]])
+def test_a_strangers_file_in_a_runs_folder_is_never_touched(tmp_path: Path, folder: str, stranger: str) -> None:
+    run = with_folder(a_run_in(tmp_path / "run"), folder, *FOLDERS[folder], stranger)
+    before = content(run), content(run / folder)
+    with pytest.raises(RunDirectoryError, match=f"run holds {Path(folder) / stranger}, which is no part of a run"):
         make_run_directory(run, "digits", overwrite=True)
-    assert (content(run), content(run / CHECKPOINTS)) == before
+    assert (content(run), content(run / folder)) == before
 
 
-def test_checkpoints_that_lie_elsewhere_are_never_touched(tmp_path: Path) -> None:
-    elsewhere = with_checkpoints(tmp_path, *CHECKPOINT_NAMES) / CHECKPOINTS
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_within_a_runs_folder_is_never_touched(tmp_path: Path, folder: str) -> None:
+    run = with_folder(a_run_in(tmp_path / "run"), folder)
+    (run / folder / FOLDERS[folder][0]).mkdir()
+    with pytest.raises(RunDirectoryError, match=f"run holds {Path(folder) / FOLDERS[folder][0]}, which is no part"):
+        make_run_directory(run, "digits", overwrite=True)
+    assert (run / folder / FOLDERS[folder][0]).is_dir()
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_file_that_is_called_like_a_runs_folder_is_never_touched(tmp_path: Path, folder: str) -> None:
+    run = a_run_in(tmp_path / "run", folder)
+    with pytest.raises(RunDirectoryError, match=f"run holds {folder}, which is no part of a run"):
+        make_run_directory(run, "digits", overwrite=True)
+    assert (run / folder).read_text() == folder
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_that_lies_elsewhere_is_never_touched(tmp_path: Path, folder: str) -> None:
+    elsewhere = with_folder(tmp_path, folder, *FOLDERS[folder]) / folder
     run = a_run_in(tmp_path / "run")
-    (run / CHECKPOINTS).symlink_to(elsewhere)
-    with pytest.raises(RunDirectoryError, match="run holds checkpoints, which is no part of a run"):
+    (run / folder).symlink_to(elsewhere)
+    with pytest.raises(RunDirectoryError, match=f"run holds {folder}, which is no part of a run"):
         make_run_directory(run, "digits", overwrite=True)
-    assert set(content(elsewhere)) == set(CHECKPOINT_NAMES)
+    assert set(content(elsewhere)) == set(FOLDERS[folder])
 
 
 def test_whoever_is_killed_while_clearing_can_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The ledger, which says that it is a run, goes last."""
-    run = with_checkpoints(a_run_in(tmp_path / "run"), *CHECKPOINT_NAMES)
+    run = with_folder(a_run_in(tmp_path / "run"), CHECKPOINTS, *CHECKPOINT_NAMES)
+    with_folder(run, EVENTS, *EVENT_NAMES)
     unlink = Path.unlink
     deleted: list[str] = []
 
@@ -164,7 +208,7 @@ def test_whoever_is_killed_while_clearing_can_go_on(tmp_path: Path, monkeypatch:
             continue
         break
     assert deleted[-1] == "ledger.jsonl"
-    assert sorted(deleted) == sorted([*RUN_FILES, *CHECKPOINT_NAMES])
+    assert sorted(deleted) == sorted([*RUN_FILES, *CHECKPOINT_NAMES, *EVENT_NAMES])
     assert content(run) == {}
 
 
@@ -177,9 +221,26 @@ def test_what_was_left_half_written_is_found(tmp_path: Path) -> None:
 def test_the_weights_to_start_from_are_never_overwritten(tmp_path: Path) -> None:
     directory = a_run_in(tmp_path / "run")
     before = sorted(directory.iterdir())
-    with pytest.raises(RunDirectoryError, match="holds the weights to start from; name another --out"):
-        make_run_directory(directory, "digits", overwrite=True, weights=str(directory / "weights.safetensors"))
+    with pytest.raises(RunDirectoryError, match="weights.safetensors, which the run is to use; name another --out"):
+        make_run_directory(directory, "digits", overwrite=True, used=[str(directory / "weights.safetensors")])
     assert sorted(directory.iterdir()) == before
+
+
+def test_the_frames_to_learn_on_are_never_overwritten(tmp_path: Path) -> None:
+    """Even deep in a folder of the run's, where they would be a stranger in any case, and named by a link."""
+    run = a_run_in(tmp_path / "run")
+    (tmp_path / "link").symlink_to(run)
+    before = content(run)
+    for frames in (run / "a" / "frames.npy", tmp_path / "link" / "frames.npy"):
+        with pytest.raises(RunDirectoryError, match="frames.npy, which the run is to use; name another --out"):
+            make_run_directory(run, "digits", overwrite=True, used=["package:p/f.nc", str(frames)])
+    assert content(run) == before
+
+
+def test_frames_in_the_folder_above_are_none_of_the_runs(tmp_path: Path) -> None:
+    run = a_run_in(tmp_path / "run")
+    make_run_directory(run, "digits", overwrite=True, used=[str(tmp_path), str(tmp_path / "run.npy")])
+    assert content(run) == {}
 
 
 def test_what_a_killed_run_left_half_written_is_part_of_it(tmp_path: Path) -> None:

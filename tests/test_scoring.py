@@ -10,6 +10,7 @@ from convlstm.backends import Array
 from convlstm.frame_model import FrameModel
 from convlstm.from_config import make_model
 from convlstm.scoring import AT_ONCE, evaluate, forecasts, validation_mse
+from convlstm.sources import open_source
 from tests.runs import TINY, changed
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn, which is not installed")
@@ -27,17 +28,18 @@ def squares(frames: Array, truth: Array) -> Array:
 
 
 def test_scores_of_one_part_are_means_over_all(model: FrameModel) -> None:
-    """To the bit, as runs of earlier versions recorded them."""
     assert AT_ONCE >= 100  # the default of test_sequences
-    shown, forecast, truth = forecasts(MANY, model, "test", range(7))
-    errors = {"model": squares(forecast, truth), "repeat_last_frame": squares(shown[:, -1:], truth)}
-    assert evaluate(MANY, model) == {
-        "test_sequences": 7,
-        "mse": {name: error.mean() for name, error in errors.items()},
-        "mse_by_lead_time": {name: error.mean(axis=(0, 2, 3, 4)).tolist() for name, error in errors.items()},
-    }
-    _, forecast, truth = forecasts(MANY, model, "validation", range(7))
-    assert validation_mse(MANY, model) == squares(forecast, truth).mean()
+    made, scores = forecasts(MANY, model, open_source(MANY), "test", range(7)), evaluate(MANY, model)
+    assert (scores["sequences"], scores["units"]) == (7, "")
+    assert list(made.by) == list(scores["overall"]) == ["model", "persistence"]
+    assert np.array_equal(made.by["persistence"], np.repeat(made.shown[:, -1:], 3, axis=1))
+    for name, frames in made.by.items():
+        error = squares(frames, made.truth)
+        assert scores["overall"][name]["mse"] == pytest.approx(error.mean(), rel=1e-12)
+        assert scores["by_lead_time"][name]["mse"] == pytest.approx(error.mean(axis=(0, 2, 3, 4)), rel=1e-12)
+    of_validation = forecasts(MANY, model, open_source(MANY), "validation", range(7))
+    error = squares(of_validation.by["model"], of_validation.truth)
+    assert validation_mse(MANY, model) == pytest.approx(error.mean(), rel=1e-12)
 
 
 def test_no_more_are_forecast_at_once_and_all_are_scored(model: FrameModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,10 +53,6 @@ def test_no_more_are_forecast_at_once_and_all_are_scored(model: FrameModel, monk
 
     monkeypatch.setattr(scoring, "AT_ONCE", 3)
     monkeypatch.setattr(model, "predict", counted)
-    parts = evaluate(MANY, model)
-    assert parts["test_sequences"] == 7
-    for name in ("model", "repeat_last_frame"):
-        assert parts["mse"][name] == pytest.approx(whole["mse"][name], rel=1e-12)
-        assert parts["mse_by_lead_time"][name] == pytest.approx(whole["mse_by_lead_time"][name], rel=1e-12)
+    assert evaluate(MANY, model) == whole
     assert validation_mse(MANY, model) == pytest.approx(validation, rel=1e-12)
     assert taken == [3, 3, 1] * 2

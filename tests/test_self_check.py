@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from convlstm.backends import Array, get_backend
 from convlstm.backends.geometry import Geometry
 from convlstm.config import Config, config_from
 from convlstm.dropout import Draws
+from convlstm.frame_model import FrameModel, Goal
 from convlstm.from_config import untrained_model
 from convlstm.parameter_files import save_parameters
 from convlstm.parameters import KINDS
@@ -86,7 +88,8 @@ def test_variants_cover_every_setting(every: list[Variant]) -> None:
     names = "\n".join(variant.name for variant in every)
     for words in ("stride 2", "dilation 2", "padding valid", "no input", "mask", "dropout 0.3", "recurrent_dropout 0.3",
                   "recompute 1", "bidirectional True", "returns last", "loss mse", "loss mae", "loss bce", "context 1",
-                  "sampled", "patch 2", "output sigmoid", "readout_bias False"):  # fmt: skip
+                  "sampled", "patch 2", "output sigmoid", "readout_bias False", "residual True",
+                  "masked"):  # fmt: skip
         assert words in names
     for kind in ("layer: ", "stack: ", "next-frame: ", "encoder-forecaster: "):
         assert f"\n{kind}" in f"\n{names}"
@@ -196,6 +199,66 @@ def test_planted_fault_is_found(
     assert not right & set(report.faults)
     if plant is swapped_gates:
         assert "gates swapped: blocks 2 and 3 of 4 along axis 0" in report.faults["W_h"]
+
+
+def every_element_counts_backward(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = FrameModel._loss_gradient
+
+    def all_of_them(model: FrameModel, z: Array, t: int, goal: Goal) -> Array:
+        return right(model, z, t, goal._replace(valid=lambda t: None))
+
+    monkeypatch.setattr(FrameModel, "_loss_gradient", all_of_them)
+
+
+def divided_by_all_elements_backward(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = FrameModel._loss_gradient
+
+    def of_all(model: FrameModel, z: Array, t: int, goal: Goal) -> Array:
+        return right(model, z, t, goal._replace(scale=goal.scale * 2 / 3))
+
+    monkeypatch.setattr(FrameModel, "_loss_gradient", of_all)
+
+
+def lost_direct_term(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a residual model adds its change to is taken as a constant."""
+    right = NextFrame._backward
+
+    def without(model: NextFrame, *arguments: Any, **named: Any) -> Any:
+        model.residual = False
+        try:
+            return right(model, *arguments, **named)
+        finally:
+            model.residual = True
+
+    monkeypatch.setattr(NextFrame, "_backward", without)
+
+
+def forgotten_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The forward adds the change to a frame, the backward reads the change alone."""
+    right = FrameModel._loss_gradient
+    changed: Any = lambda model, z, t, goal: right(model, z - goal.frame(t - 1), t, goal)  # noqa: E731
+    monkeypatch.setattr(FrameModel, "_loss_gradient", changed)
+
+
+@pytest.mark.parametrize(
+    ("plant", "of"),
+    [
+        (every_element_counts_backward, "masked"),
+        (divided_by_all_elements_backward, "masked"),
+        (forgotten_frame, "residual True"),
+        (lost_direct_term, "next-frame: .*residual True"),
+    ],
+)
+def test_planted_fault_of_the_loss_is_found(
+    plant: Callable[[pytest.MonkeyPatch], None], of: str, every: list[Variant], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In each variant that it concerns."""
+    plant(monkeypatch)
+    concerned = [variant for variant in every if re.search(of, variant.name)]
+    assert len(concerned) >= 2
+    for variant in concerned:
+        found = variant.gradients(variant.parameters)
+        assert directional_error(variant.loss, variant.parameters, found) > 1e-3, variant.name
 
 
 # The commands ---------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convlstm import from_config, training
+from convlstm import from_config, sources, training
 from convlstm.backends import Array
 from convlstm.config import Config, Data, Model, Training, load_config
 from convlstm.data.digits import digit_sequences
@@ -87,7 +87,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Outcome]:
 @pytest.fixture
 def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture takes longer than these runs."""
-    monkeypatch.setattr(training, "draw_forecast", lambda config, model, path: None)
+    monkeypatch.setattr(training, "draw_forecast", lambda config, model, path, source: None)
 
 
 # A finished run -------------------------------------------------------------------------------------------------------
@@ -146,11 +146,11 @@ def test_its_scores_are_those_of_its_weights(finished: tuple[Run, Outcome]) -> N
     frames = digit_sequences("test", range(4), seed=5, frames=5, size=16)
     forecast, truth = model.predict(frames[:, :2], 3), frames[:, 2:]
     scores = run.scores()
-    assert scores["test_sequences"] == 4
-    for name, guess in (("model", forecast), ("repeat_last_frame", np.repeat(frames[:, 1:2], 3, axis=1))):
+    assert scores["sequences"] == 4
+    for name, guess in (("model", forecast), ("persistence", np.repeat(frames[:, 1:2], 3, axis=1))):
         squares = (guess.astype(np.float64) - truth) ** 2
-        assert scores["mse"][name] == pytest.approx(squares.mean())
-        assert scores["mse_by_lead_time"][name] == pytest.approx([squares[:, k].mean() for k in range(3)])
+        assert scores["overall"][name]["mse"] == pytest.approx(squares.mean())
+        assert scores["by_lead_time"][name]["mse"] == pytest.approx([squares[:, k].mean() for k in range(3)])
 
 
 def test_its_environment_says_what_the_numbers_may_depend_on(
@@ -221,7 +221,7 @@ def two_steps(tmp_path: Path, no_picture: None) -> Run:
 def test_ctrl_c_ends_after_the_step_with_all_of_it_saved(two_steps: Run, tmp_path: Path) -> None:
     run = Interrupted(tmp_path / "run")
     assert run.train() == Outcome(steps=2, interrupted=signal.SIGINT, scores=None)
-    assert run.files() == {"config.toml", "environment.json", "ledger.jsonl", "weights.safetensors", CHECKPOINTS}
+    assert run.files() == {*RUN_FILES, CHECKPOINTS} - {"scores.json", "forecast.png"}
     assert run.ledger() == two_steps.ledger()
     assert_same_bits(run.weights(), two_steps.weights())
 
@@ -322,7 +322,7 @@ def test_weights_that_are_not_finite_are_taken_back(tmp_path: Path, monkeypatch:
 
 def test_a_forecast_that_is_not_finite_is_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model(TINY, "numpy")
-    assert np.isfinite(evaluate(TINY, model)["mse"]["model"])
+    assert np.isfinite(evaluate(TINY, model)["overall"]["model"]["mse"])
     monkeypatch.setattr(model, "predict", lambda frames, horizon: np.full((4, 3, 1, 16, 16), np.nan, np.float32))
     with pytest.raises(NotFinite, match="the forecast after the last step is not finite"):
         evaluate(TINY, model)
@@ -379,6 +379,6 @@ def test_a_missing_package_for_the_data(monkeypatch: pytest.MonkeyPatch) -> None
     def missing(*arguments: object, **named: object) -> None:
         raise ModuleNotFoundError("scikit-learn is missing")
 
-    monkeypatch.setattr(from_config, "digit_sequences", missing)
+    monkeypatch.setattr(sources, "digit_sequences", missing)
     with pytest.raises(ModuleNotFoundError, match="scikit-learn is missing"):
         check_config(TINY, "numpy")

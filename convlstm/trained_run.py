@@ -1,0 +1,121 @@
+"""A run's model as training left it, and what it forecasts of frames that it was not trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convlstm.config import Config, load_config
+from convlstm.data.climatology import Climatology
+from convlstm.data.facts import Facts, read_facts
+from convlstm.data.frame_source import FrameSource, times_of
+from convlstm.data.series import DataError
+from convlstm.data.source import Source
+from convlstm.forecast_files import Forecast
+from convlstm.frame_model import FrameModel
+from convlstm.from_config import untrained_model
+from convlstm.metrics import persistence
+from convlstm.parameter_files import assign_parameters, load_parameters
+from convlstm.recorded_run import NoRun
+from convlstm.run_data import check_data, load_climatology
+from convlstm.run_directory import DATA
+from convlstm.sources import open_others, open_source
+from convlstm.time_axis import times_after
+
+NEEDED = ("config.toml", DATA, "weights.safetensors")
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a run directory holds of a trained model."""
+
+    directory: Path
+    config: Config
+    facts: Facts
+    climatology: Climatology | None
+    backend: str
+
+    def source(self, data: str | None = None) -> Source:
+        """Return the run's own sequences, or those of other frames, all of them to test on.
+
+        Raises:
+            DataError: they cannot be read or used, or are not those that the run began with.
+        """
+        if data is not None:
+            return open_others(self.config, data, self.facts, self.climatology)
+        source = open_source(self.config)
+        check_data(self.directory, source)
+        return source
+
+    def model(self, shape: tuple[int, int, int]) -> FrameModel:
+        """Return the trained model, for frames of this shape.
+
+        Raises:
+            ValueError: its weights cannot be read, or are for frames of another size.
+        """
+        model = untrained_model(self.config, self.backend, shape=shape)
+        weights = load_parameters(self.directory / "weights.safetensors")
+        assign_parameters(model.parameters, weights, model.backend.asarray)
+        return model
+
+
+def trained_run(directory: Path, backend: str = "auto") -> TrainedRun:
+    """Read a run directory.
+
+    Raises:
+        NoRun: a file is missing.
+        ConfigError, DataError: a file cannot be read; the message names it.
+    """
+    for name in NEEDED:
+        if not (directory / name).is_file():
+            raise NoRun(f"{directory} holds no {name}, so there is no trained model in it")
+    config, facts = load_config(str(directory / "config.toml")), read_facts(directory / DATA)
+    return TrainedRun(directory, config, facts, load_climatology(directory), backend)
+
+
+def predict(run: TrainedRun, data: str, horizon: int | None = None) -> Forecast:
+    """Forecast what follows the last frames of a file, as many as the model was trained to read.
+
+    Args:
+        run: the trained model.
+        data: see `open_series`.
+        horizon: frames to forecast; None: as many as in training.
+
+    Raises:
+        DataError: the frames cannot be read or used, or are too few; the message begins with their name.
+        ValueError: `horizon` is not an integer ≥ 1.
+    """
+    settings = run.config.data
+    source = open_others(run.config, data, run.facts, run.climatology, whole=False)
+    series, context, ahead = source.series, settings.context, settings.horizon if horizon is None else horizon
+    last = series.runs[-1]
+    if len(last) < context:
+        raise DataError(f"{series.name}: the model reads {context} frames in a row; the last stretch has {len(last)}")
+    raw = series.read(last.stop - context, last.stop)[None]  # (1, context, C, H, W)
+    if np.isnan(raw).all():
+        raise DataError(f"{series.name}: its last {context} frames hold no value")
+    times = times_of(series)[last.stop - context : last.stop]
+    batch = source.prepared(raw, times[None])
+    model = run.model(source.shape)
+    frames = model.predict(model.backend.asarray(batch.frames), settings.gap + ahead)
+    coming = _times_ahead(source, settings.gap + ahead)[settings.gap :]
+    values = source.undo(model.backend.to_numpy(frames)[:, settings.gap :], source.season(coming[None]))
+    known = persistence(raw, ahead)[1]
+    return Forecast(
+        frames=np.where(known, values, np.float32(np.nan))[0], shown=raw[0], channels=series.channels,
+        units=series.units, times=None if series.times is None else coming, y=series.y, x=series.x,
+        attributes={"source": Path(series.name).name, "run": run.directory.resolve().name},
+    )  # fmt: skip
+
+
+def _times_ahead(source: FrameSource, horizon: int) -> NDArray[Any]:
+    """Return the times after a series' last frame, or the numbers where it has none."""
+    times, T = source.series.times, source.series.shape[0]
+    if times is None:
+        return np.arange(T, T + horizon)
+    run = times[source.series.runs[-1].start :]
+    return times_after(run if len(run) > 1 else times, horizon)
