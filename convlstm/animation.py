@@ -11,7 +11,7 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 
-from convlstm.page_pictures import MISSING, Colours
+from convlstm.page.pictures import MISSING, Colours
 from convlstm.report import ACCENT, PAPER, RULE
 
 MILLISECONDS = 250  # a frame is shown

@@ -111,6 +111,10 @@ def _value(name: str, kind: Any, value: Any) -> Any:
         if type(value) is kind:
             return value
         raise ConfigError(f"{name} must be {_words(kind)}; got {as_toml(value)}")
+    if kind == float | None:
+        if value != "none" and type(value) not in (int, float):
+            raise ConfigError(f'{name} must be a number or "none"; got {as_toml(value)}')
+        return None if value == "none" else float(value)
     named = _named(kind)
     if isinstance(value, str) and value in named:
         return named[value]
@@ -236,6 +240,8 @@ def _condition(where: tuple[str, tuple[str, ...]]) -> str:
 def _kind(kind: Any, within: str) -> str:
     if typing.get_origin(kind) is tuple:
         return "list of integers > 0"
+    if kind == float | None:
+        return "number or none"
     if kind in (int, float):  # what float32 can hold goes without saying where nothing is wrong
         return re.sub(r"( and)? finite in float32$", "", f"{_words(kind).split()[1]} {within}")
     return _words(kind).removeprefix("a ") if isinstance(kind, type) else f"one of {', '.join(_named(kind))}"

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlstm.animation import colours_of, enlarged
-from convlstm.page_pictures import Colours, png
+from convlstm.page.pictures import Colours, png
 from convlstm.whole_files import naming
 
 NAME = "events.out.tfevents."  # by "tfevents" TensorBoard knows such files; it reads them in the order of their names
@@ -147,6 +147,15 @@ class EventFile:
         length = struct.pack("<Q", len(data))
         sums = [struct.pack("<I", self._messages.masked_crc32c(part)) for part in (length, data)]
         return length + sums[0] + data + sums[1]
+
+
+def check_events() -> None:
+    """Check that event files can be written.
+
+    Raises:
+        ModuleNotFoundError: tensorboardX is not installed.
+    """
+    _messages()
 
 
 def _next_number(folder: Path) -> int:

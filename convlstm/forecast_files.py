@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlstm.animation import gif
+from convlstm.data.series import south_first
 from convlstm.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -250,9 +251,7 @@ def _add_variable(file: Any, forecast: Forecast, name: str, axes: tuple[str, ...
 
 
 def _gif(forecast: Forecast) -> bytes:
-    y = forecast.y
-    south_first = y is not None and y.units and y.values[0] < y.values[-1]
-    rows = slice(None, None, -1 if south_first else 1)
+    rows = slice(None, None, -1 if south_first(forecast.y) else 1)
     return gif(forecast.shown[:, :, rows], forecast.frames[:, :, rows], forecast.channels)
 
 

@@ -44,14 +44,15 @@ FRAMES = Config(
     Training(loss="mse"),
 )
 
-# Sea-surface temperature near the equator: 54 months of OSTIA (Donlon et al. 2012), the last 12 held back.
+# Sea-surface temperature near the equator: 54 months of OSTIA (Donlon et al. 2012), the last 12 held back.  Context,
+# patch, channels and steps were chosen by the error on the 12 months before these, after training on the first 30.
 SST = Config(
     Data(
-        source="frames", path="package:iris_sample_data/sample_data/ostia_monthly.nc", scaling="seasonal", context=12,
+        source="frames", path="package:iris_sample_data/sample_data/ostia_monthly.nc", scaling="seasonal", context=3,
         horizon=3, test_frames=12, validation_sequences=0,
     ),
-    Model(hidden_channels=(16,), kernel_size=3, patch=1, output="linear", residual=True),
-    Training(steps=150, loss="mse"),
+    Model(hidden_channels=(16,), kernel_size=3, patch=2, output="linear", residual=True),
+    Training(steps=60, loss="mse"),
 )  # fmt: skip
 
 PRESETS = {"digits": DIGITS, "shi2015": SHI_2015, "openstl-s": OPENSTL_S, "frames": FRAMES, "sst": SST}

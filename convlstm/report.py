@@ -6,11 +6,12 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convlstm.page.pictures import Colours
 from convlstm.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ LABEL = 186  # room between the seen frames and the rest, for the names of the r
 HEADING = 76  # room above the frames
 TITLE = 64  # room for a title above that
 BETWEEN_SEQUENCES = 48
+LINE = 30  # a line of text
+WIDE = 4  # frames this many times as wide as high stand one below the other
 
 PAPER, INK, FAINT, RULE, ACCENT = "#fbfaf7", "#22262e", "#6f747d", "#c9c5bb", "#b4481e"
 FONT = "DejaVu Sans"  # comes with matplotlib, so that the picture is the same everywhere
@@ -38,10 +41,13 @@ def forecast_figure(
     truth: NDArray[Any],
     *,
     title: str | None = None,
+    colours: Literal["grey", "viridis"] = "grey",
 ) -> None:
     """Draw a PNG: the frames that were seen, then the forecast above the frames that really came.
 
-    Brightness is clipped to [0, 1]; a pixel that is not a number is drawn red.  The same arrays make the same bytes.
+    Values are clipped to [0, 1]; a pixel that is not a number is drawn red in grey frames, and grey in coloured ones,
+    whose land has no value.  Of frames much wider than high the last one seen stands above the others, a row each.  The
+    same arrays make the same bytes.
 
     Args:
         path: the file to write; one that exists is replaced in one step.
@@ -49,6 +55,7 @@ def forecast_figure(
         forecast: frames it forecast, (T_out, H, W) or (N, T_out, H, W).
         truth: frames that came, shaped as ``forecast``.
         title: a line above the picture.
+        colours: "grey" for brightness, "viridis" for fields.
 
     Raises:
         ValueError: the shapes do not fit one another.
@@ -57,8 +64,31 @@ def forecast_figure(
     """
     _check_shapes(context.shape, forecast.shape, truth.shape)
     seen, ahead, came = (array.reshape(-1, *array.shape[-3:]) for array in (context, forecast, truth))  # (N, T, H, W)
-    data = _png(_compose(seen, ahead, came, title))
-    write_whole(Path(path), data)
+    compose = _compose_rows if seen.shape[-1] > WIDE * seen.shape[-2] else _compose
+    frames = Sequences(*(_pixels(frames, colours) for frames in (seen, ahead, came)))
+    write_whole(Path(path), _png(compose(frames, title)))
+
+
+class Sequences(NamedTuple):
+    """Frames as red, green and blue, (N, T, H, W, 3)."""
+
+    seen: NDArray[Any]
+    forecast: NDArray[Any]
+    truth: NDArray[Any]
+
+
+def _pixels(frames: NDArray[Any], colours: Literal["grey", "viridis"]) -> NDArray[Any]:
+    """Return frames (N, T, H, W) as red, green and blue, (N, T, H, W, 3)."""
+    values = np.clip(np.nan_to_num(frames.astype(np.float64)), 0, 1)
+    pixels: NDArray[Any]
+    if colours == "viridis":
+        pixels = Colours("viridis", 0.0, 1.0).palette()[1 + np.rint(254 * values).astype(np.int64)]  # 0 … 255
+        pixels[np.isnan(frames)] = (212, 209, 204)
+        return pixels
+    shade = np.round(63 * values) / 63  # looks the same as 256 shades, and the file is smaller
+    pixels = np.repeat(shade[..., None], 3, axis=-1)  # 0 … 1
+    pixels[np.isnan(frames)] = (0.9, 0.1, 0.1)
+    return pixels
 
 
 def _check_shapes(context: tuple[int, ...], forecast: tuple[int, ...], truth: tuple[int, ...]) -> None:
@@ -77,9 +107,10 @@ def _zoom(columns: int, H: int, W: int) -> int:
     return max(1, min(room // W, TALLEST // H))
 
 
-def _compose(context: NDArray[Any], forecast: NDArray[Any], truth: NDArray[Any], title: str | None) -> Figure:
-    """Return the figure; all three arrays are (N, T, H, W)."""
-    N, T_in, H, W = context.shape
+def _compose(sequences: Sequences, title: str | None) -> Figure:
+    """Return the figure, time from left to right."""
+    context, forecast, truth = sequences
+    N, T_in, H, W = context.shape[:4]
     T_out = forecast.shape[1]
     zoom = _zoom(T_in + T_out, H, W)
     high, wide = zoom * H, zoom * W
@@ -101,6 +132,29 @@ def _compose(context: NDArray[Any], forecast: NDArray[Any], truth: NDArray[Any],
             _row(figure, frames, right, y, zoom)
             _write(figure, name, right - LABEL + 60, y + high // 2, 14, colour)
             y += high + BETWEEN
+    return figure
+
+
+def _compose_rows(frames: Sequences, title: str | None) -> Figure:
+    """Return the figure, time from top to bottom."""
+    (N, _, H, W), T_out = frames.seen.shape[:4], frames.forecast.shape[1]
+    zoom = max(1, min((WIDTH - 2 * MARGIN - LABEL) // W, TALLEST // H))
+    high, left, top = zoom * H, MARGIN + LABEL, MARGIN + (TITLE if title else 0)
+    step = max(2 * (high + BETWEEN), 2 * LINE) + BETWEEN  # from one lead time to the next
+    block = max(high, LINE) + BETWEEN + T_out * step + BETWEEN_SEQUENCES
+    figure = _blank(left + zoom * W + MARGIN, top + N * block - BETWEEN_SEQUENCES + MARGIN)
+    if title:
+        _write(figure, title, MARGIN, MARGIN + 18, 17, INK, weight="bold")
+    for n in range(N):
+        y = top + n * block
+        _row(figure, frames.seen[n, -1:], left, y, zoom)
+        _write(figure, "0 shown", MARGIN, y + high // 2, 14, FAINT)
+        y += max(high, LINE) + BETWEEN
+        for k in range(T_out):
+            for name, colour, came in (("forecast", ACCENT, frames.forecast), ("truth", INK, frames.truth)):
+                at = y + k * step + (0 if name == "forecast" else max(high + BETWEEN, LINE))
+                _row(figure, came[n, k : k + 1], left, at, zoom)
+                _write(figure, f"+{k + 1} {name}" if name == "forecast" else name, MARGIN, at + high // 2, 14, colour)
     return figure
 
 
@@ -127,14 +181,10 @@ def _fork(figure: Figure, x: int, upper: int, lower: int) -> None:
 
 
 def _row(figure: Figure, frames: NDArray[Any], x: int, y: int, zoom: int) -> None:
-    """Place frames (T, H, W) side by side, the first one's upper left corner at (x, y) from the figure's own."""
+    """Place frames (T, H, W, 3) side by side, the first one's upper left corner at (x, y) from the figure's own."""
     height = round(figure.bbox.height)
     for frame in frames:
-        brightness = np.clip(np.nan_to_num(frame.astype(np.float64)), 0, 1)
-        shade = np.round(63 * brightness) / 63  # looks the same as 256 shades, and the file is smaller
-        pixels = np.repeat(shade[..., None], 3, axis=-1)  # (H, W, 3)
-        pixels[np.isnan(frame)] = (0.9, 0.1, 0.1)
-        pixels = pixels.repeat(zoom, axis=0).repeat(zoom, axis=1)
+        pixels = frame.repeat(zoom, axis=0).repeat(zoom, axis=1)
         # figimage copies pixels as they are; axes would resample them, and blur or double some.
         figure.figimage(pixels, x, height - y - len(pixels), origin="upper")
         x += pixels.shape[1] + BETWEEN

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from convlstm.data.climatology import Climatology
-from convlstm.data.facts import read_facts, write_facts
+import numpy as np
+
+from convlstm.data.climatology import MONTHS, Climatology
+from convlstm.data.facts import Facts, read_facts, write_facts
 from convlstm.data.frame_source import FrameSource
 from convlstm.data.series import DataError
 from convlstm.data.source import Source
@@ -21,19 +23,25 @@ def save_data(directory: Path, source: Source) -> None:
     write_facts(directory / DATA, source.facts)
 
 
-def load_climatology(directory: Path) -> Climatology | None:
-    """Return what is usual in a run's training frames; None where they were made.
+def load_climatology(directory: Path, facts: Facts) -> Climatology | None:
+    """Return what is usual in a run's training frames, of which these are the facts; None where they were made.
 
     Raises:
-        DataError: it cannot be read; the message begins with the file's name.
+        DataError: it cannot be read, or is of other frames; the message begins with the file's name.
     """
     file = directory / CLIMATOLOGY
     if not file.exists():
         return None
     try:
-        return Climatology(load_parameters(file)["means"])
-    except (ValueError, KeyError, OSError) as error:
+        means = load_parameters(file)["means"]
+    except KeyError:
+        raise DataError(f"{file}: holds no means") from None
+    except (ValueError, OSError) as error:
         raise DataError(f"{file}: {error}") from None
+    right = [(rows, *facts.shape) for rows in (1, MONTHS)]
+    if means.shape not in right or means.dtype != np.float32:
+        raise DataError(f"{file}: must hold float32 of {right[0]} or {right[1]}; got {means.dtype} of {means.shape}")
+    return Climatology(means)
 
 
 def check_data(directory: Path, source: Source) -> None:

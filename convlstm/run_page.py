@@ -6,19 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from convlstm.checkpoint import read_checkpoint, saved_steps
+from convlstm.data.frame_source import FrameSource
 from convlstm.data.source import Source
-from convlstm.page import Page
-from convlstm.page_films import Film
+from convlstm.page.document import Page
+from convlstm.page.films import Film
 from convlstm.recorded_run import read_run
 from convlstm.run_directory import CHECKPOINTS
-from convlstm.scoring import Forecasts, forecasts
+from convlstm.scoring import forecasts
 from convlstm.trained_run import TrainedRun
 
 FILMS = 3  # sequences that move on the page
-STEP_NAMES = {28: "month", 7: "week", 1: "day"}  # by the least number of days from one frame to the next
+DAY = 24
+STEPS = (("hour", 1, 1), ("day", DAY, DAY), ("week", 7 * DAY, 7 * DAY), ("month", 28 * DAY, 31 * DAY),
+         ("year", 365 * DAY, 366 * DAY))  # hours from one frame to the next  # fmt: skip
 
 
 def page_of(run: TrainedRun, scores: dict[str, Any], source: Source) -> Page:
@@ -41,8 +43,9 @@ def page_of(run: TrainedRun, scores: dict[str, Any], source: Source) -> Page:
         facts=_facts(run, scores),
         films=_films(run, source),
         colours="grey" if made else "viridis",
-        limits=(facts.lowest, facts.highest),
+        limits=(facts.lowest, facts.highest) if made else None,
         units=facts.units,
+        step_name=_step_name(source),
         scores=scores["by_lead_time"],
         overall=scores["overall"],
         losses=[entry.loss for entry in recorded.ledger],
@@ -79,21 +82,37 @@ def _facts(run: TrainedRun, scores: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _films(run: TrainedRun, source: Source) -> list[Film]:
-    """Return the first, the middle and the last test sequence, the first channel of each."""
-    count = source.count("test")
-    chosen = sorted({0, count // 2, count - 1})[:FILMS]
-    model = run.model(source.shape)
-    return [
-        _film(f"test sequence {n + 1} of {count}", forecasts(run.config, model, source, "test", range(n, n + 1)))
-        for n in chosen
-    ]
+    """Return the first, the middle and the last test sequence, the first channel of each, north on top."""
+    count, model = source.count("test"), run.model(source.shape)
+
+    def film(n: int) -> Film:
+        made = forecasts(run.config, model, source, "test", range(n, n + 1))
+        shown, forecast, truth = (
+            frames[0, :, 0, ::-1] if source.south_first else frames[0, :, 0]
+            for frames in (made.shown, made.by["model"], made.truth)
+        )
+        return Film(f"test sequence {n + 1} of {count}", shown, forecast, truth, _names_of_times(source, n, run))
+
+    return [film(n) for n in sorted({0, count // 2, count - 1})[:FILMS]]
 
 
-def _film(name: str, made: Forecasts) -> Film:
-    def first(frames: NDArray[np.float32]) -> NDArray[np.float32]:
-        return frames[0, :, 0]
+def _names_of_times(source: Source, n: int, run: TrainedRun) -> list[str]:
+    """Return what a test sequence's times are called, as coarse as tells them apart; none where they are unknown."""
+    if not isinstance(source, FrameSource) or source.series.times is None:
+        return []
+    times, data = source.times("test", range(n, n + 1))[0], run.config.data
+    unit = next((unit for unit in ("M", "D", "h") if len(set(times.astype(f"datetime64[{unit}]"))) == len(times)), "m")
+    names = [str(time).replace("T", " ") for time in times.astype(f"datetime64[{unit}]")]
+    return names[: data.context] + names[data.context + data.gap :]
 
-    return Film(name, first(made.shown), first(made.by["model"]), first(made.truth))
+
+def _step_name(source: Source) -> str:
+    """Return what one step of time is called."""
+    times = source.series.times if isinstance(source, FrameSource) else None
+    if times is None or len(times) < 2:
+        return "frame"
+    step = np.median(np.diff(times)) / np.timedelta64(1, "h")
+    return next((name for name, low, high in STEPS if low <= step <= high), "frame")
 
 
 def _validation(directory: Path) -> list[tuple[int, float | None]]:

@@ -23,7 +23,7 @@ from convlstm.data.source import Frames, Scored, Source
 from convlstm.frame_model import FrameModel
 from convlstm.metrics import Totals, persistence
 from convlstm.not_finite import NotFinite
-from convlstm.report import forecast_figure
+from convlstm.report import WIDE, forecast_figure
 from convlstm.sources import open_source
 
 SEQUENCES_SHOWN = 3
@@ -131,17 +131,20 @@ def forecasts(config: Config, model: FrameModel, source: Source, split: Scored, 
 
 
 def draw_forecast(config: Config, model: FrameModel, path: Path, source: Source | None = None) -> None:
-    """Draw the first test sequences: what was shown, and the forecast above the truth; the first channel of each."""
+    """Draw test sequences: what was shown, and the forecast above the truth; of each the first channel."""
     source = source or open_source(config)
-    made = forecasts(config, model, source, "test", range(min(SEQUENCES_SHOWN, source.count("test"))))
+    H, W = source.facts.shape[1:]
+    shown_at_once = 1 if W > WIDE * H else SEQUENCES_SHOWN
+    made = forecasts(config, model, source, "test", range(min(shown_at_once, source.count("test"))))
     there, lowest, highest = np.isfinite(made.truth), source.facts.lowest, source.facts.highest
     shown, forecast, truth = (
         ((frames - lowest) / (highest - lowest))[:, :, 0]
         for frames in (made.shown, np.where(there, made.by["model"], np.float32(np.nan)), made.truth)
     )
-    last, ahead, every = _room(truth.shape[-1], truth.shape[1])
-    thinned = (frames[..., ::every, ::every] for frames in (shown[:, -last:], forecast[:, :ahead], truth[:, :ahead]))
-    forecast_figure(path, *thinned)
+    last, ahead, every = _room(W, truth.shape[1])
+    rows = slice(None, None, -every if source.south_first else every)
+    thinned = (frames[..., rows, ::every] for frames in (shown[:, -last:], forecast[:, :ahead], truth[:, :ahead]))
+    forecast_figure(path, *thinned, colours="grey" if source.facts.windows is None else "viridis")
 
 
 def _room(width: int, horizon: int) -> tuple[int, int, int]:

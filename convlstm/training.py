@@ -36,7 +36,7 @@ from convlstm.checkpoint import (
 )
 from convlstm.config import Config, config_as_toml
 from convlstm.data.series import DataError
-from convlstm.data.source import Source
+from convlstm.data.source import Scored, Source
 from convlstm.determinism.forbid import forbid_uninitialised
 from convlstm.event_files import EventFile
 from convlstm.frame_model import FrameModel
@@ -325,6 +325,8 @@ def _recorded_scores(file: Path) -> dict[str, Any] | None:
 def check_config(config: Config, backend: str, source: Source | None = None, *, initial: bool = True) -> None:
     """Predict one frame of one sequence, so that what cannot work is named before a run directory is made for it.
 
+    One sequence of each split that is scored is read, too.
+
     Args:
         config: the run.
         backend: see `get_backend`.
@@ -340,6 +342,10 @@ def check_config(config: Config, backend: str, source: Source | None = None, *, 
     model = make_model(config, backend, source) if initial else untrained_model(config, backend, shape=source.shape)
     make_optimizer(config)
     model.predict(model.backend.asarray(source.batch("train", range(1)).frames[:, :1]), 1)
+    scored: tuple[Scored, ...] = ("validation", "test")
+    for split in scored:
+        if source.count(split):
+            source.batch(split, range(1))
 
 
 class Trainer:

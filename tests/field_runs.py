@@ -27,7 +27,7 @@ def field(length: int = T, height: int = H, width: int = W) -> Field:
     """Return a wave that moves on a warm sea with seasons: NaN on land and at one pixel of one frame."""
     t, y, x = np.meshgrid(np.arange(length), np.arange(height), np.arange(width), indexing="ij")
     seasons, wave = 3 * np.cos(2 * np.pi * t / 12) * (1 + y / height), np.sin(0.7 * x + 0.5 * y - 0.9 * t)
-    frames = (290 + seasons + wave).astype(np.float32)
+    frames: Field = (290 + seasons + wave).astype(np.float32)
     frames[LAND] = np.nan
     frames[length // 2, 0, 0] = np.nan
     return frames
@@ -39,8 +39,9 @@ def months(length: int = T, first: str = "2001-01") -> NDArray[np.datetime64]:
 
 
 def write_field(
-    path: Path, frames: Field, times: NDArray[np.datetime64] | None = None, *, units: str = "K", south_first: bool = True
-) -> Path:
+    path: Path, frames: Field, times: NDArray[np.datetime64] | None = None,
+    *, units: str = "K", south_first: bool = True,
+) -> Path:  # fmt: skip
     """Write a NetCDF file of the classic format; without times they are months from January 2001 on."""
     from scipy.io import netcdf_file  # type: ignore[import-untyped, unused-ignore]
 
@@ -127,14 +128,10 @@ def command(capsys: pytest.CaptureFixture[str], *arguments: object) -> Ended:
 
 def tree(folder: Path) -> dict[str, bytes | None]:
     """Return all that is in a folder: files with their bytes, folders with None."""
-    return {
-        str(path.relative_to(folder)): None if path.is_dir() else path.read_bytes() for path in folder.rglob("*")
-    }
+    return {str(path.relative_to(folder)): None if path.is_dir() else path.read_bytes() for path in folder.rglob("*")}
 
 
-def refused(
-    capsys: pytest.CaptureFixture[str], folder: Path, arguments: tuple[object, ...], *words: str
-) -> None:
+def refused(capsys: pytest.CaptureFixture[str], folder: Path, arguments: tuple[object, ...], *words: str) -> None:
     """Assert that a command ends with code 2 and one line that holds the words, and changes nothing in a folder."""
     before = tree(folder)
     ended = command(capsys, *arguments)

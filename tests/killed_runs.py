@@ -16,10 +16,10 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,16 +55,6 @@ def content(directory: Path) -> dict[str, bytes]:
     return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
-def _noise_for_digits() -> None:
-    """Importing scikit-learn takes longer than all the rest; test_same_bits.py trains on real digits."""
-    import numpy as np
-
-    images = np.random.default_rng(0).integers(1, 17, (1797, 8, 8))
-    for name in ("sklearn", "sklearn.datasets"):
-        sys.modules[name] = ModuleType(name)
-    vars(sys.modules["sklearn.datasets"])["load_digits"] = lambda: SimpleNamespace(images=images)
-
-
 def _train(order: dict[str, Any]) -> None:
     from convlstm import training
     from convlstm.training import Resumption, train
@@ -97,32 +87,34 @@ def _child(order: dict[str, Any], answer: int) -> None:
         os._exit(code)
 
 
+def _answer(order: dict[str, Any]) -> dict[str, Any]:
+    """Let a child train as ordered, and return how it ended."""
+    read, write = os.pipe()
+    start = time.perf_counter()
+    child = os.fork()
+    if child == 0:
+        _child(order, write)
+    os.close(write)
+    if "after" in order:
+        time.sleep(order["after"])
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    seconds = time.perf_counter() - start
+    with os.fdopen(read, "rb") as told:
+        error = told.read().decode()
+    code = os.waitstatus_to_exitcode(status)
+    return {"signal": max(-code, 0), "code": code, "error": error, "seconds": seconds}
+
+
 def main() -> None:
     """Answer until there are no more orders."""
-    _noise_for_digits()
     from convlstm.determinism import forbid_uninitialised
-    from convlstm.training import check_config
-    from tests.moments import TINIER
 
-    with forbid_uninitialised():
-        check_config(TINIER, "numpy")
-    for line in sys.stdin:
-        order = json.loads(line)
-        read, write = os.pipe()
-        start = time.perf_counter()
-        child = os.fork()
-        if child == 0:
-            _child(order, write)
-        os.close(write)
-        if "after" in order:
-            time.sleep(order["after"])
-            os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        seconds = time.perf_counter() - start
-        with os.fdopen(read, "rb") as told:
-            error = told.read().decode()
-        code = os.waitstatus_to_exitcode(status)
-        print(json.dumps({"signal": max(-code, 0), "code": code, "error": error, "seconds": seconds}), flush=True)
+    # What is looked up once in a process, as who may ask for memory, is looked up here; it takes half of a run's time.
+    with forbid_uninitialised(), tempfile.TemporaryDirectory() as folder:
+        _train({"directory": os.path.join(folder, "run")})
+        for line in sys.stdin:
+            print(json.dumps(_answer(json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":

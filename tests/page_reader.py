@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from convlstm.page import Page
-from convlstm.page_films import Film
+from convlstm.page.document import Page
+from convlstm.page.films import Film
 
 VOID = {"br", "img", "input", "link", "meta"}
 DRAWN = {"circle", "line", "path", "polygon", "rect"}  # may close themselves, as XML

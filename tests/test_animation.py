@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convlstm.animation import BORDER, LARGEST, MILLISECONDS, SMALLEST, colours_of, enlarged, gif
-from convlstm.page_pictures import Colours
+from convlstm.page.pictures import Colours
 from convlstm.report import ACCENT, PAPER, RULE
 
 ZOOM = 64  # frames of 4×8 pixels grow to 256×512

@@ -5,24 +5,22 @@ Nothing is left behind: no run directory, no half a file.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.bad_files import FRAMES, MAKERS, write_good
+from tests.field_runs import command, config_of, field, refused, trained, tree, write_field
+
 for package in ("h5py", "h5netcdf", "xarray", "scipy", "PIL"):
     pytest.importorskip(package, reason=f"{package} of the extra files is not installed")
-
-from tests.bad_files import FRAMES, MAKERS, write_good
-from tests.field_runs import command, config_of, field, refused, saved, trained, tree, write_field
-from tests.test_cli import COMMAND, environment
 
 Capsys = pytest.CaptureFixture[str]
 ARRAYS = (".npy", ".npz", ".h5", ".nc", ".tif")
@@ -122,17 +120,18 @@ def _frames(**changes: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Return 20 sound frames with another value at some places, which slices of their numbers name."""
     frames = np.tile(FRAMES, (4, 1, 1))[:20] + np.arange(20, dtype=np.float32)[:, None, None]
     for value, frame_numbers in changes.items():
-        frames[frame_numbers] = float(value)
+        frames[frame_numbers] = {"nan": np.nan, "inf": np.inf, "zero": 0}[value]
     return frames
 
 
 UNUSABLE: dict[str, tuple[Any, tuple[str, ...]]] = {
     "one frame": (FRAMES[:1], ("leave none of its 1 for training",)),
     "the same everywhere": (np.full((20, 4, 5), 7.5), ("7.5 in every training frame", "nothing to learn")),
-    "the same in training": (np.repeat([0.0, 1.0], [13, 7])[:, None, None] + np.zeros((20, 4, 5)), ("nothing to learn",)),
+    "the same in training": (_frames(zero=slice(0, 13)), ("nothing to learn",)),
     "one channel the same": (np.stack([_frames(), 0 * _frames()], 1), ("channel 1 is 0.0", "nothing to learn")),
     "only NaN": (_frames(nan=slice(None)), ("no value in any training frame",)),
     "only NaN in training": (_frames(nan=slice(0, 14)), ("no value in any training frame",)),
+    "a value in one frame of training": (_frames(nan=slice(1, 14)), ("no training window holds a value",)),
     "only NaN in the test": (_frames(nan=slice(15, None)), ("test", "no value")),
     "infinite in the test": (_frames(inf=slice(19, None)), ("frame 19", "inf", "data.missing")),
     "too few for a window": (_frames()[:14], ("no train window fits", "10 frames in a row")),
@@ -146,13 +145,15 @@ def test_frames_that_nothing_can_be_learnt_from(case: str, here: Path, capsys: C
     refused(capsys, here, ("train", "frames", "--data", "frames.npy", "--steps", 1), "frames.npy", *words)
 
 
+SMALL = ("--set=model.hidden_channels=[1]", "--set=data.test_sequences=1", "--set=data.validation_sequences=0",
+         "--set=training.sampling_steps=0")  # fmt: skip
 SETTINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "no path": (("frames",), ("[data] path is empty", "--data")),
     "no month twice": (("sst", "--data=sea.npy"), ("sea.npy", "no times", "seasonal")),
-    "a month never seen": (("sst", "--data=sea.nc"), ("sea.nc", "month 4", "seasonal")),
+    "a month never seen": (("sst", "--data=year.nc", "--set=data.context=2"), ("year.nc", "month 9", "seasonal")),
     "not a number for missing": (("frames", "--data=sea.nc", "--set=data.missing=none"), ("[data] missing", '"none"')),
     "no such variable": (("frames", "--data=sea.nc", "--set=data.variable=salt"), ("sea.nc", "salt", "temperature")),
-    "other axes": (("frames", "--data=sea.nc", "--set=data.axes=TCHW"), ("sea.nc", "temperature", "TCHW")),
+    "other axes": (("frames", "--data=sea.nc", "--set=data.axes=TCHW"), ("sea.nc", "temperature (time 27, latitude 5")),
     "letters that are no axes": (("frames", "--data=sea.nc", "--set=data.axes=XYZ"), ("sea.nc", "XYZ")),
     "a sigmoid": (("frames", "--data=sea.nc", "--set=model.output=sigmoid"), ("sigmoid", "linear")),
     "frames for digits": (("digits", "--data=sea.nc"), ("[data] path is read only where source is",)),
@@ -161,15 +162,20 @@ SETTINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "MNIST in an empty folder": (("openstl-s", "--data=empty"), ("empty", "train-images")),
     "MNIST cut short": (("openstl-s", "--data=short"), ("train-images-idx3-ubyte",)),
     "no test file": (
-        ("openstl-s", "--data=mnist", "--set=data.test_file=absent.npy", "--set=model.hidden_channels=[1]"),
+        ("openstl-s", "--data=mnist", "--set=data.test_file=absent.npy", *SMALL),
         ("absent.npy",),
     ),
     "a test file of other frames": (
-        ("openstl-s", "--data=mnist", "--set=data.test_file=sea.npy", "--set=model.hidden_channels=[1]"),
+        ("openstl-s", "--data=mnist", "--set=data.test_file=sea.npy", *SMALL),
         ("sea.npy", "(20,"),
     ),
+    "a test file of another size": (
+        ("openstl-s", "--data=mnist", "--set=data.test_file=sea.npy", "--set=data.size=32"),
+        ("[data] test_file", "64×64", "32"),
+    ),
     "more frames than the test file has": (
-        ("openstl-s", "--data=mnist", "--set=data.test_file=sea.npy", "--set=data.horizon=11"), ("sea.npy", "20 frames"),
+        ("openstl-s", "--data=mnist", "--set=data.test_file=sea.npy", "--set=data.horizon=11"),
+        ("sea.npy", "20 frames"),
     ),
     "an empty --data": (("frames", "--data="), ("--data is empty",)),
     "--data in --out": (("frames", "--data=runs/sea.nc", "--out=runs"), ("runs",)),
@@ -180,7 +186,8 @@ SETTINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files to name in a command, sound but for those whose names say otherwise."""
     folder = tmp_path_factory.mktemp("stock")
-    write_field(folder / "sea.nc", field()[:27])  # December to March come once more than April in what is learnt on
+    write_field(folder / "sea.nc", field()[:27])
+    write_field(folder / "year.nc", field()[:20])  # twelve are tested on, January to August are learnt on
     np.save(folder / "sea.npy", field())
     for name in ("empty", "mnist", "short", "runs"):
         (folder / name).mkdir()
@@ -199,10 +206,10 @@ def test_settings_that_the_frames_do_not_allow(
 ) -> None:
     arguments, words = SETTINGS[case]
     monkeypatch.chdir(stock)
-    refused(capsys, stock, ("train", *arguments), *words)
+    refused(capsys, stock, ("train", *arguments, "--steps=1", "--set=training.warmup_steps=0"), *words)
 
 
-# A run that is damaged -------------------------------------------------------------------------------------------------
+# A run that is damaged ------------------------------------------------------------------------------------------------
 
 
 def _without(name: str) -> Callable[[Path], None]:
@@ -356,3 +363,38 @@ def test_a_result_that_cannot_be(case: str, seasonal: Path, here: Path, capsys: 
     refused(capsys, here, arguments, *words)
     if case.startswith("a report"):
         assert "--json" not in command(capsys, *arguments).err
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_full_disk_leaves_nothing_half_written(
+    name: str, seasonal: Path, here: Path, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(seasonal, here / "run")
+    shutil.copy(seasonal.parent / "sea.nc", here)
+    (here / "out.npy").write_bytes(b"an earlier one")
+
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    target = {"evaluate": "evaluation.json", "predict": "out.npy", "report": "report.html"}[name]
+    refused(capsys, here, COMMANDS[name](here / "run"), target, "No space left on device")
+
+
+def test_a_folder_that_may_not_be_written_to(
+    seasonal: Path, here: Path, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != here / "locked")
+    (here / "locked").mkdir()
+    arguments = ("predict", seasonal, seasonal.parent / "sea.nc", "-o", here / "locked" / "out.nc")
+    refused(capsys, here, arguments, str(here / "locked" / "out.nc"), "nothing may be written")
+
+
+def test_a_run_directory_that_cannot_be_made(stock: Path, capsys: Capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(stock)
+    small = ("--steps=1", "--set=data.context=2", "--set=data.horizon=1")
+    train = ("train", "frames", "--data", "sea.nc", *small, "--out")
+    refused(capsys, stock, (*train, "sea.npy"), "sea.npy")
+    refused(capsys, stock, (*train, "sea.npy/run"), "sea.npy/run")
+    refused(capsys, stock, (*train, "mnist"), "mnist exists")
+    refused(capsys, stock, (*train, "mnist", "--overwrite"), "mnist", "no part of a run")

@@ -13,21 +13,15 @@ import numpy as np
 import pytest
 
 from convlstm.checkpoint import saved_steps
+from convlstm.config import PRESETS
 from convlstm.parameter_files import load_parameters
 from convlstm.run_directory import CHECKPOINTS, RUN_FILES
 
-# Python's own SIGINT, which pytest's process may have inherited as ignored; no CuPy, whatever this machine has; and
-# noise for digits: importing scikit-learn takes longer than all the rest, and test_same_bits.py trains on real ones.
+# Python's own SIGINT, which pytest's process may have inherited as ignored; and no CuPy, whatever this machine has.
 PROGRAM = """
-import signal, sys, types
+import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.modules["cupy"] = None
-def load_digits():
-    import numpy
-    return types.SimpleNamespace(images=numpy.random.default_rng(0).integers(1, 17, (1797, 8, 8)))
-sys.modules["sklearn"] = types.ModuleType("sklearn")
-sys.modules["sklearn.datasets"] = types.ModuleType("sklearn.datasets")
-sys.modules["sklearn.datasets"].load_digits = load_digits
 from convlstm.cli import main
 main()
 """
@@ -141,7 +135,7 @@ def assert_one_line(result: subprocess.CompletedProcess[str], message: str) -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["digitz"], "'digitz' is neither a preset (digits) nor a .toml file; did you mean digits?"),
+        (["digitz"], f"'digitz' is neither a preset ({', '.join(PRESETS)}) nor a .toml file; did you mean digits?"),
         (["missing.toml"], "missing.toml: No such file or directory"),
         (["tiny.toml", "--steps", "0"], "[training] steps must be > 0; got 0"),
         (["tiny.toml", "--seed", "-1"], "[training] seed must be ≥ 0 and < 2**64; got -1"),

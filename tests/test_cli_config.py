@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -21,6 +22,7 @@ from convlstm.config import (
     load_config,
     overridden,
 )
+from convlstm.data.source import Made
 from convlstm.run_directory import RunDirectoryError
 
 FILE = '[model]\nbias = "none"\nhidden_channels = [8, 4]\n[training]\nsteps = 9\nschedule = "step"\nstep_every = 3\n'
@@ -179,7 +181,8 @@ def test_what_the_run_reads_is_never_overwritten(
     run = tmp_path / "run"
     run.mkdir()
     (run / "ledger.jsonl").touch()
-    monkeypatch.setattr(sources, "open_source", lambda config: sources.Made("none", lambda *_: None, 1, {}, range(0)))
+    none = Made("none", lambda split, indices: np.zeros((len(indices), 1, 1, 1, 1), np.float32), 1, {}, range(0))
+    monkeypatch.setattr(sources, "open_source", lambda config: none)
     monkeypatch.setattr(training, "check_config", lambda config, backend, source: None)
     given = [part.format(run=run) for part in named]
     result = convlstm("train", preset, *given, "--backend", "numpy", "--out", str(run), "--overwrite")

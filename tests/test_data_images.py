@@ -228,11 +228,11 @@ def test_an_image_as_large_as_a_bomb_is_refused(tmp_path: Path, monkeypatch: pyt
 
 def test_what_pillow_logs_is_not_printed(tmp_path: Path) -> None:
     """In a process of its own, since pytest catches logs."""
-    path = save(tmp_path / "a.tif", GREY[0])
+    path = save(tmp_path / "a.tif", COLOUR[0])
     data = path.read_bytes()
     samples = struct.pack("<HHI", 277, 3, 1)  # the tag of how many samples a pixel has, and that it is one short number
     assert data.count(samples) == 1
-    path.write_bytes(data.replace(samples + b"\1", samples + b"\x80"))
+    path.write_bytes(data.replace(samples + b"\3", samples + b"\x80"))
     program = (
         "import sys, convlstm.data.opening as o\ntry: o.open_series(sys.argv[1])\nexcept ValueError as e: print(e)"
     )

@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from convlstm.data import digits
-from convlstm.data.digits import Split, digit_images, digit_sequences, split_members
+from convlstm.data.digits import Split, _scanned, digit_images, digit_sequences, split_members
 from convlstm.randomness import generator
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn, which is not installed")
@@ -233,6 +234,14 @@ def test_missing_scikit_learn_names_the_extra(monkeypatch: pytest.MonkeyPatch) -
         digit_images.__wrapped__()
 
 
-def test_scikit_learn_is_imported_only_when_digits_are_asked_for() -> None:
-    code = "import sys, convlstm.data.digits; sys.exit('sklearn' in sys.modules)"
+def test_scikit_learn_is_never_imported() -> None:
+    code = "import sys, convlstm.data.digits as digits; digits.digit_images(); sys.exit('sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_digits_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is imported only where its file is not found."""
+    datasets = pytest.importorskip("sklearn.datasets")
+    assert np.array_equal(_scanned(), datasets.load_digits().images)
+    monkeypatch.setattr(digits, "Path", lambda origin: Path("nowhere", "__init__.py"))
+    assert np.array_equal(_scanned(), datasets.load_digits().images)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from convlstm.event_files import EventFile
-from convlstm.page_pictures import Colours
+from convlstm.page.pictures import Colours
 
 pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")
 

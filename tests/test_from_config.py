@@ -209,7 +209,7 @@ CHANGES: dict[str, object] = {
     "data.path": OTHER,
     "data.variable": "warmth",
     "data.axes": "TWH",
-    "data.missing": "7",
+    "data.missing": 7.0,
     "data.scaling": "none",
     "data.rule": "shi2015",
     "data.test_file": TORONTO,
@@ -350,7 +350,7 @@ def write_inputs(folder: Path) -> None:
             images = (256 * draws.random((count, 28, 28))).astype(np.uint8)
             (made / file).write_bytes(struct.pack(">4i", 0x0803, *images.shape) + images.tobytes())
         cold, warmth = draws.random((2, 24, 16, 16)).astype(np.float32)
-        cold[3, 0, 0] = float(str(CHANGES["data.missing"]))
+        cold[3, 0, 0] = CHANGES["data.missing"]
         np.savez(made / "frames.npz", cold=cold, warmth=warmth)
 
 

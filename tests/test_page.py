@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convlstm.page import Page, page_html
+from convlstm.page.document import Page, page_html
 from tests.page_reader import Reader, film, whole_page
 
 EVIL = "</script></title></pre><img src=x onerror=alert(1)>\"'&amp; $1 `"
@@ -105,7 +105,7 @@ def test_texts_of_the_data_stay_texts() -> None:
 
 def test_the_same_data_make_the_same_bytes_in_another_process_too() -> None:
     code = (
-        "import sys; from convlstm.page import page_html; from tests.page_reader import whole_page;"
+        "import sys; from convlstm.page.document import page_html; from tests.page_reader import whole_page;"
         "sys.stdout.buffer.write(page_html(whole_page()).encode())"
     )
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout

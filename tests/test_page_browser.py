@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convlstm.page import page_html
+from convlstm.page.document import page_html
 from tests.page_reader import film, whole_page
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convlstm.page_charts import HEIGHT, WIDTH, key, lead_time_chart, loss_chart, mean_around, number
+from convlstm.page.charts import HEIGHT, WIDTH, key, lead_time_chart, loss_chart, mean_around, number
 from tests.page_reader import Reader
 
 MARKS = {"mark-0": "circle", "mark-1": "rect", "mark-2": "path"}

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import convlstm.page_films
-from convlstm.page_films import Film, films_section
-from convlstm.page_pictures import Colours, data_address
+import convlstm.page.films
+from convlstm.page.films import Film, films_section
+from convlstm.page.pictures import Colours, data_address
 from tests.page_reader import Reader, film
 
 
@@ -118,7 +118,7 @@ def test_a_forecast_that_is_not_finite_is_shown_as_such() -> None:
 
 
 def test_large_frames_are_drawn_coarser_and_the_page_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convlstm.page_films, "MOST_PIXELS", 11 * 25 * 25)  # of the film's 2 + 3·3 pictures
+    monkeypatch.setattr(convlstm.page.films, "MOST_PIXELS", 11 * 25 * 25)  # of the film's 2 + 3·3 pictures
     page = section(film((100, 75)))
     assert "4×4 of their 100×75 pixels are shown as one" in page.text
     assert {(own["width"], own["height"]) for own in page.all("img") if "data-row" in own} == {("19", "25")}
@@ -131,7 +131,7 @@ def test_noise_of_the_largest_size_stays_below_the_limit() -> None:
         [Film("f", noise, noise[:, ::-1], noise[:, :, ::-1])], colours="grey", limits=None, units="", step_name="frame"
     )  # fmt: skip
     assert "2×2 of their 500×500 pixels" in page
-    assert len(page) < 4 / 3 * convlstm.page_films.MOST_PIXELS * 1.05
+    assert len(page) < 4 / 3 * convlstm.page.films.MOST_PIXELS * 1.05
 
 
 def test_no_films_no_section() -> None:

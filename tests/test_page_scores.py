@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from convlstm.page_scores import BEST, described, headline, scores_section
+from convlstm.page.scores import BEST, described, headline, scores_section
 from tests.page_reader import Reader
 
 

@@ -9,13 +9,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from convlstm.config import Config, load_config
+from convlstm.randomness import generator
+from tests.test_replay_zoo import GUILTY
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+CONVLSTM = [sys.executable, "-m", "convlstm"]
+# Importing matplotlib takes longer than a step.
+NO_MATPLOTLIB = (
+    'import sys; sys.modules["matplotlib.backends.backend_agg"] = None; from convlstm.cli import main; main()'
+)
+WITHOUT_PICTURE = [sys.executable, "-c", NO_MATPLOTLIB]
 
 
 def blocks(language: str) -> list[str]:
@@ -51,41 +62,67 @@ def test_settings_load(text: str, tmp_path: Path) -> None:
     assert load_config(str(tmp_path / "block.toml")) != Config()
 
 
-def commands() -> list[list[str]]:
-    """Return every convlstm command of the shell blocks once, as its arguments."""
-    lines = [part for text in blocks("sh") for line in text.splitlines() for part in line.split("&&")]
-    found = [re.search(r"(?:^|uv run )\s*convlstm (.*)$", line.strip()) for line in lines]
-    given = [shlex.split(command) for command in dict.fromkeys(match[1] for match in found if match)]
-    verified = [arguments[1] for arguments in given if arguments[0] == "verify"]  # whose test trains first
-    return [arguments for arguments in given if arguments[0] != "train" or arguments[-1] not in verified]
+def sessions() -> list[list[list[str]]]:
+    """Return the convlstm commands of each shell block, as their arguments; what stands in several blocks, once."""
+    seen: set[str] = set()
+    found = []
+    for text in blocks("sh"):
+        parts = [part.strip() for line in text.splitlines() for part in line.split("&&")]
+        matches = [re.search(r"(?:^|uv run )\s*convlstm (.*)$", part) for part in parts]
+        given = [match[1] for match in matches if match and match[1] not in seen]
+        seen.update(given)
+        if given:
+            found.append([shlex.split(command) for command in given])
+    return found
 
 
 def test_there_are_commands() -> None:
-    assert ["train", "digits"] in commands()
+    assert ["train", "digits"] in [command for session in sessions() for command in session]
 
 
-@pytest.mark.parametrize("arguments", commands(), ids=" ".join)
-def test_commands_run(arguments: list[str], tmp_path: Path) -> None:
+def guilty_lines(script: str) -> list[str]:
+    """Return the lines that its file marks; that replay names just these is what test_replay_zoo.py proves."""
+    lines = enumerate((ROOT / script).read_text("utf-8").splitlines(), start=1)
+    return [f"{script}:{number}: {line.strip()}" for number, line in lines if GUILTY in line]
+
+
+def write_frames(file: Path) -> None:
+    """Write somebody's own frames: 60 days of a field of 16×20 pixels, some of them land."""
+    xarray = pytest.importorskip("xarray")
+    days = np.arange("2001-01-01", "2001-03-02", dtype="datetime64[D]").astype("datetime64[ns]")
+    values = generator(0, "test/readme").random((len(days), 16, 20)).astype(np.float32)
+    values[:, :5, :6] = np.nan
+    coordinates = {"time": days, "y": np.arange(16.0), "x": np.arange(20.0)}
+    xarray.Dataset({"field": (("time", "y", "x"), values)}, coordinates).to_netcdf(file)
+
+
+@pytest.mark.parametrize("session", sessions(), ids=lambda session: " && ".join(map(" ".join, session)))
+def test_commands_run(session: list[list[str]], tmp_path: Path) -> None:
+    """One block in one folder, one command after the other."""
+    if any("my.nc" in arguments for arguments in session):
+        write_frames(tmp_path / "my.nc")
+    for arguments in session:
+        check_command(arguments, tmp_path)
+
+
+def check_command(arguments: list[str], folder: Path) -> None:
     """A training run is cut to one step: the whole of it is not a test's work."""
     if "--script" in arguments:  # a script of ours that is at fault, in a place within the repository
-        assert run([sys.executable, "-m", "convlstm", *arguments], ROOT, code=1) in shown()
-        return
-    if arguments[0] == "replay":  # one axis of six, for time; every line it names is on the page
-        named = run(
-            [sys.executable, "-m", "convlstm", *arguments[:1], "--axis", "memory", *arguments[1:]], ROOT, code=1
-        )
-        lines = [line for line in named.splitlines() if ".py:" in line]
-        assert lines
-        assert any(all(line in text for line in lines) for text in shown())
-        return
-    if arguments == ["gradcheck"]:  # half a minute; tests/test_self_check.py has a part of it
-        return
-    short = ["--steps", "1", "--set", "data.test_sequences=3", "--set", "data.validation_sequences=1"]
-    if arguments[0] == "verify":  # what the command before it on the line has made
-        run([sys.executable, "-m", "convlstm", "train", "digits", *short, "--out", arguments[1]], tmp_path)
-    run([sys.executable, "-m", "convlstm", *arguments, *(short if arguments[0] == "train" else [])], tmp_path)
+        assert run([*CONVLSTM, *arguments], ROOT, code=1) in shown()
+    elif arguments[0] == "replay":  # of six axes the quickest; what others find is tests/test_replay_zoo.py's subject
+        first = run([*CONVLSTM, *arguments[:1], "--axis", "nothing", *arguments[1:]], ROOT).splitlines()[0]
+        (page,) = (text for text in shown() if "the lines whose memory is read before it is written" in text)
+        assert first in page.splitlines()
+        assert [line for line in page.splitlines() if ".py:" in line] == guilty_lines(arguments[-1])
+    elif arguments[0] == "train":
+        if arguments[1] == "sst":
+            pytest.importorskip("iris_sample_data")
+        short = ["--steps", "1", "--set", "data.test_sequences=3", "--set", "data.validation_sequences=1"]
+        run([*(CONVLSTM if arguments == ["train", "digits"] else WITHOUT_PICTURE), *arguments, *short], folder)
+    elif arguments != ["gradcheck"]:  # half a minute; tests/test_self_check.py has a part of it
+        run([*CONVLSTM, *arguments], folder)
     if arguments == ["train", "digits"]:
-        assert (tmp_path / "runs" / "digits-1" / "forecast.png").stat().st_size > 1000
+        assert (folder / "runs" / "digits-1" / "forecast.png").stat().st_size > 1000
 
 
 def test_links_lead_somewhere() -> None:

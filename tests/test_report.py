@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from convlstm.page.pictures import Colours
 from convlstm.report import BETWEEN, BETWEEN_SEQUENCES, HEADING, LABEL, MARGIN, PAPER, TITLE, forecast_figure
 
 pytest.importorskip("matplotlib", reason="pictures need matplotlib, which is not installed")
@@ -164,3 +165,25 @@ def test_a_failed_write_leaves_the_old_picture(tmp_path: Path, monkeypatch: pyte
         forecast_figure(tmp_path / "f.png", *(frames(2, 8, 8) for _ in range(3)))
     assert (tmp_path / "f.png").read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["f.png"]
+
+
+# Fields ---------------------------------------------------------------------------------------------------------------
+
+
+def test_wide_frames_stand_one_below_the_other(tmp_path: Path) -> None:
+    """The last frame shown, then forecast and truth of each lead time, each pixel a square of its own colour."""
+    H, W, zoom = 4, 200, 7
+    field = np.linspace(0, 1, 6 * H * W).reshape(6, H, W)
+    field[:, 1, 3] = np.nan
+    forecast_figure(tmp_path / "a.png", field[:2], field[2:4], field[4:], colours="viridis")
+    drawn, left, palette = pixels(tmp_path / "a.png")[..., :3], MARGIN + LABEL, Colours("viridis", 0.0, 1.0).palette()
+
+    def top_of(frame: NDArray[np.float64]) -> int:
+        shades = palette[1 + np.rint(254 * np.nan_to_num(frame)).astype(np.int64)]
+        wanted = np.where(np.isnan(frame)[..., None], (212, 209, 204), shades).repeat(zoom, axis=0).repeat(zoom, axis=1)
+        places = range(len(drawn) - zoom * H)
+        (found,) = [y for y in places if (drawn[y : y + zoom * H, left : left + zoom * W] == wanted).all()]
+        return found
+
+    tops = [top_of(field[t]) for t in (1, 2, 4, 3, 5)]  # shown, then forecast and truth of +1 and of +2
+    assert tops == sorted(tops)

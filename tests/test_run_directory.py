@@ -141,7 +141,8 @@ def test_what_only_some_runs_have_is_overwritten_with_them(tmp_path: Path) -> No
 
 STRANGERS = {
     CHECKPOINTS: (
-        "notes.txt", "step-50.json", "step-00000050.json.tmp", ".step-00000050.json", "step-00000050.npz", EVENT_NAMES[0]
+        "notes.txt", "step-50.json", "step-00000050.json.tmp", ".step-00000050.json", "step-00000050.npz",
+        EVENT_NAMES[0],
     ),
     EVENTS: (
         "notes.txt", "events.out.tfevents", "events.out.tfevents.1700000000.host.12.0", "events.out.tfevents.0.tmp",
@@ -221,7 +222,7 @@ def test_what_was_left_half_written_is_found(tmp_path: Path) -> None:
 def test_the_weights_to_start_from_are_never_overwritten(tmp_path: Path) -> None:
     directory = a_run_in(tmp_path / "run")
     before = sorted(directory.iterdir())
-    with pytest.raises(RunDirectoryError, match="weights.safetensors, which the run is to use; name another --out"):
+    with pytest.raises(RunDirectoryError, match=r"weights\.safetensors, which the run is to use; name another --out"):
         make_run_directory(directory, "digits", overwrite=True, used=[str(directory / "weights.safetensors")])
     assert sorted(directory.iterdir()) == before
 
@@ -232,7 +233,7 @@ def test_the_frames_to_learn_on_are_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(run)
     before = content(run)
     for frames in (run / "a" / "frames.npy", tmp_path / "link" / "frames.npy"):
-        with pytest.raises(RunDirectoryError, match="frames.npy, which the run is to use; name another --out"):
+        with pytest.raises(RunDirectoryError, match=r"frames\.npy, which the run is to use; name another --out"):
             make_run_directory(run, "digits", overwrite=True, used=["package:p/f.nc", str(frames)])
     assert content(run) == before
 

@@ -355,6 +355,35 @@ def test_weights_that_are_no_numbers_are_named(finished: tuple[Run, Outcome], tm
         check_config(config, "numpy")
 
 
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_sequences_to_score_that_cannot_be_read_are_found_before_training(
+    split: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a test file that is not there, which would be noticed after the last step."""
+
+    def damaged(asked: str, indices: range, **named: Any) -> Array:
+        if asked == split:
+            raise ValueError(f"{split}.npy: is not there")
+        return digit_sequences(asked, indices, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sources, "digit_sequences", damaged)
+    with pytest.raises(ValueError, match=rf"^{split}\.npy: is not there$"):
+        check_config(TINY, "numpy")
+
+
+def test_sequences_that_are_not_scored_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    digits = digit_sequences
+
+    def noted(asked: str, indices: range, **named: Any) -> Array:
+        read.append(asked)
+        return digits(asked, indices, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sources, "digit_sequences", noted)
+    check_config(replace(TINY, data=replace(TINY.data, validation_sequences=0)), "numpy")
+    assert set(read) == {"train", "test"}
+
+
 @pytest.mark.usefixtures("no_picture")
 def test_a_full_disk_is_one_line_that_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(ledger: Ledger, line: bytes) -> None:

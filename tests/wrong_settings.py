@@ -40,7 +40,8 @@ WRONG: dict[str, str] = {
     "[data]\nsize = {a = [true]}": '[data] size must be an integer; got {"a" = [true]}',
     '[data]\nsource = "digit"': '[data] source must be one of "digits", "moving-mnist", "frames"; got "digit"; did you'
     " mean digits?",
-    "[data]\nmissing = -9999": "[data] missing must be a text; got -9999",
+    '[data]\nmissing = "-9999"': '[data] missing must be a number or "none"; got "-9999"',
+    "[data]\nmissing = true": '[data] missing must be a number or "none"; got true',
     '[training]\nloss = ["mse"]': '[training] loss must be one of "mse", "mae", "bce"; got ["mse"]; did you mean mse?',
     # A number out of its range.
     f"[data]\nsize = 0x1{99 * '0'}": "[data] size is too large; got an integer of 397 bits",
@@ -65,7 +66,7 @@ WRONG: dict[str, str] = {
     "[data]\nvalidation_sequences = -1": "[data] validation_sequences must be ≥ 0; got -1",
     "[data]\ngap = -1": "[data] gap must be ≥ 0; got -1",
     '[data]\nsource = "frames"\nstride = 0': "[data] stride must be > 0; got 0",
-    '[data]\nsource = "frames"\nmissing = "none"': '[data] missing must be a number, or empty; got "none"',
+    "[data]\nmissing = inf": "[data] missing must be finite; got inf",
     "[training]\nkeep_checkpoints = 0": "[training] keep_checkpoints must be > 0; got 0",
     # Settings that nothing reads.
     "[training]\nmomentum = 0.5": '[training] momentum is read only where optimizer is "momentum"; it is "adam"',

@@ -128,17 +128,24 @@ def report(
     backend: Backend = "auto",
 ) -> None:
     """Write one HTML page on a run: its forecasts moving, scores, loss, settings, and what proves it."""
-    from convlstm.page import page_html
+    from convlstm.page.document import page_html
     from convlstm.run_page import page_of
     from convlstm.scoring import evaluate
     from convlstm.trained_run import trained_run
 
     run = trained_run(Path(directory), backend)
     target = run.directory / "report.html" if out is None else out
-    check_json_target(target)
+    _check_page_target(target)
     source = run.source()
     scores = evaluate(
         run.config, run.model(source.shape), source, thresholds=_thresholds(threshold, source.facts), structural=True
     )
     write_whole(target, page_html(page_of(run, scores, source)).encode())
     console.print(f"{target}: open it in a browser; it needs no network")
+
+
+def _check_page_target(path: Path) -> None:
+    """Say before the work, and not after it, that a page cannot be written there."""
+    if path.is_dir() or not path.parent.is_dir():
+        fault = "it is a directory" if path.is_dir() else f"there is no directory {path.parent}"
+        raise ValueError(f"cannot write {path}: {fault}")

@@ -73,6 +73,7 @@ def train(
     ] = False,
 ) -> None:
     """Train a ConvLSTM, score it on held-out sequences and draw its forecasts."""
+    from convlstm.event_files import check_events
     from convlstm.resume import is_run_directory
     from convlstm.run_directory import make_run_directory
     from convlstm.sources import open_source
@@ -85,6 +86,8 @@ def train(
     changes = dict(map(parse_setting, settings or ())) | {n: value for n, value in named.items() if value is not None}
     if resume and overwrite:
         raise ValueError("--resume goes on with the run that --overwrite would replace; say one of them")
+    if tensorboard:
+        check_events()
     place = None if out is None else Path(out)
     if resume:
         _resume(what, place, changes, backend, tensorboard)
@@ -177,7 +180,8 @@ def _train_and_tell(run: _Run, resumption: Resumption | None, tensorboard: bool)
         console.print(f"interrupted after {done}; weights and ledger are in {directory}; {go_on}")
         raise typer.Exit(SIGNALLED + outcome.interrupted)
     if outcome.scores is not None:
-        mse = {name: f"{scores['mse']:.4g}" for name, scores in outcome.scores["overall"].items()}
+        overall = {name: scores["mse"] for name, scores in outcome.scores["overall"].items()}
+        mse = {name: "–" if score is None else f"{score:.4g}" for name, score in overall.items()}
         others = ", ".join(f"{name} {mse[name]}" for name in mse if name != "model")
         console.print(f"test MSE {mse['model']}; {others}")
     picture, fault = directory / "forecast.png", outcome.no_forecast

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -60,14 +61,21 @@ def read_facts(file: Path) -> Facts:
 
 
 def _facts(values: dict[str, Any]) -> Facts:
-    C, H, W = (int(size) for size in values["shape"])
+    C, H, W = values["shape"]
+    scaling, lowest, highest = Scaling.from_json(values["scaling"]), float(values["lowest"]), float(values["highest"])
+    if not all(type(size) is int and size > 0 for size in (C, H, W)):
+        raise ValueError(f"shape must be three integers > 0; got {values['shape']}")
+    if len(scaling.offset) != C:
+        raise ValueError(f"scaling must be of {C} channels; got {len(scaling.offset)}")
+    if not -math.inf < lowest < highest < math.inf:
+        raise ValueError(f"lowest must be less than highest, both finite; got {lowest} and {highest}")
     windows = values["windows"]
     return Facts(
         name=str(values["name"]),
         shape=(C, H, W),
-        scaling=Scaling.from_json(values["scaling"]),
-        lowest=float(values["lowest"]),
-        highest=float(values["highest"]),
+        scaling=scaling,
+        lowest=lowest,
+        highest=highest,
         channels=tuple(map(str, values["channels"])),
         units=str(values["units"]),
         windows=None if windows is None else {str(split): int(count) for split, count in windows.items()},

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from convlstm.data.climatology import Climatology, climatology
 from convlstm.data.facts import Facts
-from convlstm.data.scaling import moments_of, scaling_from
-from convlstm.data.series import DataError, Series
+from convlstm.data.scaling import moments_of, read_in_chunks, scaling_from
+from convlstm.data.series import DataError, Series, south_first
 from convlstm.data.source import Batch, Frames, Scored, Split
 from convlstm.data.windows import split_runs, starts, windows_of
 
@@ -63,6 +63,7 @@ class FrameSource:
         """
         self.series, self.windows, self.facts = series, windows, facts
         self._starts, self.climatology, self._seasonal, self._seed = starts, climatology, seasonal, seed
+        self.south_first = south_first(series.y)
         C, H, W = facts.shape
         self.shape = (C, H + -H % patch, W + -W % patch)
 
@@ -72,11 +73,21 @@ class FrameSource:
 
     def batch(self, split: Split, indices: range) -> Batch:
         """Return windows: of the split train shuffled, each once in an epoch; of the others in order of time."""
-        of_split, length = self._starts[split], self.windows.length
+        firsts = self._firsts(split, indices)
+        raw = np.stack([self.series.read(first, first + self.windows.length) for first in firsts])
+        return self.prepared(raw, self.times(split, indices))
+
+    def times(self, split: Split, indices: range) -> NDArray[Any]:
+        """Return the `times_of` windows, (N, T)."""
+        frames = self._firsts(split, indices)[:, None] + np.arange(self.windows.length)
+        times: NDArray[Any] = times_of(self.series)[frames]
+        return times
+
+    def _firsts(self, split: Split, indices: range) -> NDArray[np.int64]:
+        """Return the first frame of each window."""
+        of_split = self._starts[split]
         chosen = windows_of(indices, len(of_split), seed=self._seed) if split == "train" else list(indices)
-        firsts = of_split[chosen]
-        raw = np.stack([self.series.read(first, first + length) for first in firsts])
-        return self.prepared(raw, times_of(self.series)[firsts[:, None] + np.arange(length)])
+        return of_split[chosen]
 
     def prepared(self, raw: Frames, times: NDArray[Any]) -> Batch:
         """Return frames (N, T, C, H, W) in their own units, and the `times_of` them (N, T), as a model reads them."""
@@ -127,12 +138,14 @@ def fitted(
     cut = {split: starts(split, ranges, series.runs, **asdict(windows), name=series.name)
            for split, ranges in targets.items() if ranges or split != "validation"}  # fmt: skip
     cut = {s: firsts if s == "train" else _spread(firsts, most[s]) for s, firsts in cut.items()}
+    cut["train"] = _with_a_value(series, cut["train"], windows, targets["train"])
     usual, seasonal = climatology(series, targets["train"]).filled(), scaling == "seasonal"
     values = changing = moments_of(series, targets["train"])
     if seasonal:
         _check_months(series, targets["train"])
         changing = moments_of(replace(series, read=_without_season(series, usual)), targets["train"])
     fit = scaling_from(changing, "standard" if scaling == "seasonal" else scaling)
+    _check_scored(series, targets)
     lowest, highest = float(values.lowest.min()), float(values.highest.max())
     facts = Facts(
         series.name, series.shape[1:], fit, lowest, highest, series.channels, series.units,
@@ -200,6 +213,29 @@ def _without_season(series: Series, usual: Climatology) -> Callable[[int, int], 
         return series.read(first, stop) - usual.at(times_of(series)[first:stop])
 
     return read
+
+
+def _check_scored(series: Series, targets: Mapping[Split, Sequence[range]]) -> None:
+    """Read what is scored: what cannot be read, or has no value, is to be named before training and not after it."""
+    for _ in read_in_chunks(series, targets["validation"]):
+        pass
+    valued = [bool(np.isfinite(frames).any()) for _, frames in read_in_chunks(series, targets["test"])]
+    if not any(valued):
+        raise DataError(f"{series.name}: there is no value in any test frame: all are missing")
+
+
+def _with_a_value(
+    series: Series, firsts: NDArray[np.int64], windows: Windows, training: Sequence[range]
+) -> NDArray[np.int64]:
+    """Return the windows that hold a value to predict: a batch of others would have no loss."""
+    valued = np.zeros(series.shape[0], bool)
+    for chunk, frames in read_in_chunks(series, training):
+        valued[chunk.start : chunk.stop] = np.isfinite(frames).any(axis=(1, 2, 3))
+    ahead = firsts[:, None] + np.arange(windows.context + windows.gap, windows.length)
+    kept: NDArray[np.int64] = firsts[valued[ahead].any(axis=1)]
+    if valued.any() and not len(kept):
+        raise DataError(f"{series.name}: no training window holds a value to predict")
+    return kept
 
 
 def _check_months(series: Series, training: Sequence[range]) -> None:

@@ -38,6 +38,11 @@ class Axis:
     units: str = ""
 
 
+def south_first(y: Axis | None) -> bool:
+    """Say whether a map's first row is its southernmost: its rows have units, as latitude has, and grow."""
+    return y is not None and bool(y.units) and bool(y.values[0] < y.values[-1])
+
+
 @dataclass(frozen=True, eq=False)
 class Series:
     """Frames in order of time.

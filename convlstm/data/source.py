@@ -38,10 +38,12 @@ class Source(Protocol):
     Attributes:
         facts: what a model must know of them.
         shape: (C, H, W) of the frames that the model reads.
+        south_first: whether a picture must turn the order of rows round to have north on top.
     """
 
     facts: Facts
     shape: tuple[int, int, int]
+    south_first: bool
 
     def count(self, split: Scored) -> int:
         """Return how many sequences of a split are scored."""
@@ -69,7 +71,7 @@ class Made:
             gap: frames of a sequence that are neither shown nor scored.
         """
         self.facts = Facts(name, (1, size, size), Scaling((0.0,), (1.0,)), 0.0, 1.0)
-        self.shape = self.facts.shape
+        self.shape, self.south_first = self.facts.shape, False
         self._make, self._counts, self._gap = make, counts, gap
 
     def count(self, split: Scored) -> int:

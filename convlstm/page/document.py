@@ -12,9 +12,9 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from convlstm.page_charts import loss_chart
-from convlstm.page_films import Film, films_section
-from convlstm.page_scores import ByLeadTime, Overall, headline, scores_section
+from convlstm.page.charts import loss_chart
+from convlstm.page.films import Film, films_section
+from convlstm.page.scores import ByLeadTime, Overall, headline, scores_section
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def page_html(page: Page) -> str:
 
     It asks for nothing from anywhere: pictures lie in it, and a policy in it forbids the browser any address and any
     script but its own. The same data make the same text. Pictures of large frames are drawn coarser, so that the page
-    has at most 8 MB of them (`page_films.MOST_PIXELS`).
+    has at most 8 MB of them (`films.MOST_PIXELS`).
 
     Raises:
         ValueError: films whose frames differ in size, a map of colours that is not known, limits that are none.
@@ -93,7 +93,7 @@ def page_html(page: Page) -> str:
 
 
 def _own_file(name: str) -> str:
-    return files("convlstm").joinpath(name).read_text(encoding="utf-8")
+    return files("convlstm.page").joinpath(name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

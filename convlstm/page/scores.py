@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 
-from convlstm.page_charts import Values, key, lead_time_chart, number
+from convlstm.page.charts import Values, key, lead_time_chart, number
 
 ByLeadTime = Mapping[str, Mapping[str, Values]]  # scores by forecaster and name, as `metrics.Totals.scores` gives them
 Overall = Mapping[str, Mapping[str, float | None]]  # the same over all lead times together
 
-MEANINGS = {"persistence": "the last frame shown, again and again", "climatology": "what is usual in the training data"}
+MEANINGS = {
+    "persistence": "the last frame shown, again and again",
+    "anomaly persistence": "how far the last frame was from what is usual, kept",
+    "climatology": "what is usual in the training data",
+}
 BEST = '<span class="best" aria-hidden="true">✓</span><span class="unseen"> (best)</span>'
 
 
@@ -43,6 +47,7 @@ def described(name: str, units: str) -> Score:
     known = {
         "mse": Score("MSE", "mean squared error per pixel", squared, -1),
         "mae": Score("MAE", "mean absolute error per pixel", units, -1),
+        "rmse": Score("RMSE", "root of the mean squared error", units, -1, charted=False),
         "mse_per_frame": Score("MSE per frame", "squared error, summed over a frame", squared, -1, charted=False),
         "mae_per_frame": Score("MAE per frame", "absolute error, summed over a frame", units, -1, charted=False),
         "ssim": Score("SSIM", "structural similarity", "", 1, zero=False),
@@ -87,7 +92,7 @@ def _bar(score: Score, k: int, who: str, values: Mapping[str, float]) -> str:
     """Return forecaster k's row: a bar as long as its value, the value, and how the model stands against it."""
     value, largest = values[who], max(values.values())
     share = 100 * max(value, 0) / largest if largest > 0 else 0
-    rectangle = f'<rect class="bar-{min(k, 2)}" width="{share:.1f}%" height="100%"/>'
+    rectangle = f'<rect class="bar-{min(k, 3)}" width="{share:.1f}%" height="100%"/>'
     against = _against(score, next(iter(values.values())), value) if k else ""
     return (
         f'<tr><th scope="row">{_who(who)}</th>'

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convlstm.page_charts import number
-from convlstm.page_pictures import Colours, coarser, data_address, scale_address
+from convlstm.page.charts import number
+from convlstm.page.pictures import Colours, coarser, data_address, scale_address
 
 MOST_PIXELS = 6_000_000  # of all pictures together; a byte each before compression, so 8 MB of page at the very most
 WIDE = 2.2  # frames this many times as wide as high stand one below the other

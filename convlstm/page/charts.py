@@ -100,7 +100,7 @@ def lead_time_chart(lines: Mapping[str, Values], *, what: str, step_name: str, z
     parts = [_grid(y), _x_axis(x, whole or [1.0], f"{step_name}s ahead", sign="+")]
     for k, row in reversed(list(enumerate(rows.values()))):  # the first one last, on top
         points = [(x.at(t + 1), y.at(float(v))) if np.isfinite(v) else None for t, v in enumerate(row)]
-        parts += [_path(points, f"line line-{min(k, 2)}"), *(_marker(*point, k) for point in points if point)]
+        parts += [_path(points, f"line line-{min(k, 3)}"), *(_marker(*point, k) for point in points if point)]
     return _svg(parts, f"{what} by lead time, {' and '.join(lines)}; the table below holds the numbers")
 
 
@@ -186,18 +186,20 @@ def _path(points: Sequence[tuple[float, float] | None], style: str) -> str:
 
 
 def _marker(x: float, y: float, k: int) -> str:
-    """Return forecaster k's mark: a disc, a square, a triangle."""
-    style = f'class="mark mark-{min(k, 2)}"'
+    """Return forecaster k's mark: a disc, a square, a triangle, a diamond."""
+    style = f'class="mark mark-{min(k, 3)}"'
     if k == 0:
         return f'<circle {style} cx="{x}" cy="{y}" r="4"/>'
     if k == 1:
         return f'<rect {style} x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6"/>'
+    if k > 2:
+        return f'<path {style} d="M{x} {y - 5:.1f}L{x + 4:.1f} {y}L{x} {y + 5:.1f}L{x - 4:.1f} {y}Z"/>'
     return f'<path {style} d="M{x} {y - 4.5:.1f}L{x + 4:.1f} {y + 3:.1f}L{x - 4:.1f} {y + 3:.1f}Z"/>'
 
 
 def key(k: int) -> str:
     """Return the line and mark of forecaster k, to stand beside its name."""
-    line = _path([(1, 7), (27, 7)], f"line line-{min(k, 2)}")
+    line = _path([(1, 7), (27, 7)], f"line line-{min(k, 3)}")
     size = 'viewBox="0 0 28 14" width="28" height="14"'
     return f'<svg class="key" {size} aria-hidden="true">{line}{_marker(14, 7, k)}</svg>'
 

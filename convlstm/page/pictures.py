@@ -1,10 +1,9 @@
-"""Frames as small PNG pictures: values to colours, missing ones see-through, without any imaging package."""
+"""Frames as small PNG pictures: values to colours, missing ones see-through."""
 
 from __future__ import annotations
 
 import base64
-import struct
-import zlib
+import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,20 +74,21 @@ class Colours:
 
 
 def png(indices: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
-    """Return a PNG of indices (H, W) into a palette (256, 3); `MISSING` is see-through."""
-    height, width = indices.shape
-    left = np.concatenate([np.zeros((height, 1), np.uint8), indices[:, :-1]], axis=1)
-    # Each row begins with how it is written: 0 as it is, 1 as differences to the left neighbour, modulo 256.
-    rows = (np.insert(row, 0, number, axis=1).tobytes() for number, row in enumerate((indices, indices - left)))
-    pixels = min((zlib.compress(row, 9) for row in rows), key=len)
-    used = palette[: int(indices.max()) + 1].tobytes()
-    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)  # eight bits, indices into a palette
-    parts = ((b"IHDR", header), (b"PLTE", used), (b"tRNS", b"\x00"), (b"IDAT", pixels), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, data) for name, data in parts)
+    """Return a PNG of indices (H, W) into a palette (256, 3); `MISSING` is see-through.
 
-
-def _chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    Raises:
+        ModuleNotFoundError: Pillow is not installed.
+    """
+    try:
+        from PIL import Image
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f'pictures need Pillow, and {error.name} is missing; in the clone, pip install ".[plots]"', name=error.name
+        ) from error
+    image, file = Image.fromarray(indices), io.BytesIO()
+    image.putpalette(palette.tobytes())
+    image.save(file, "PNG", transparency=MISSING, optimize=True)
+    return file.getvalue()
 
 
 def data_address(frame: NDArray[np.floating], colours: Colours) -> str:
