@@ -22,7 +22,7 @@ from convlstm.ledger import Chain
 from convlstm.recorded_run import RecordedRun, differing_environments
 from convlstm.recording import Operation, recorded_operations
 from convlstm.settings import differing_settings
-from convlstm.training import Trainer, to_numpy
+from convlstm.trainer import Trainer, to_numpy
 
 Host = npt.NDArray[Any]
 

@@ -21,7 +21,7 @@ from convlstm.run_data import check_data
 from convlstm.run_directory import CHECKPOINTS
 from convlstm.run_environment import check_initial_weights
 from convlstm.sources import open_source
-from convlstm.training import Trainer, to_numpy
+from convlstm.trainer import Trainer, to_numpy
 
 
 @dataclass(frozen=True)

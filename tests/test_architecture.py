@@ -16,7 +16,7 @@ CHAIN = (
     "backends", "arguments", "randomness", "parameters", "normalisation", "dropout", "cell", "recurrence", "masks",
     "stack", "layer", "layer_stack", "stateful", "frame_model", "next_frame", "encoder_forecaster", "not_finite",
     "sources", "from_config", "scoring", "ledger", "run_directory", "run_environment", "run_data", "checkpoint",
-    "training", "recorded_run", "verify", "diff", "resume", "cli",
+    "trainer", "training", "recorded_run", "verify", "diff", "resume", "cli",
 )  # fmt: skip
 # These stand beside the chain: whoever checks his own gradients or his own script with them needs nothing but NumPy.
 BESIDE = ("gradcheck", "determinism")

@@ -151,7 +151,7 @@ SETTINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "no path": (("frames",), ("[data] path is empty", "--data")),
     "no month twice": (("sst", "--data=sea.npy"), ("sea.npy", "no times", "seasonal")),
     "a month never seen": (("sst", "--data=year.nc", "--set=data.context=2"), ("year.nc", "month 9", "seasonal")),
-    "not a number for missing": (("frames", "--data=sea.nc", "--set=data.missing=none"), ("[data] missing", '"none"')),
+    "not a number for missing": (("frames", "--data=sea.nc", "--set=data.missing=water"), ("[data] missing", "water")),
     "no such variable": (("frames", "--data=sea.nc", "--set=data.variable=salt"), ("sea.nc", "salt", "temperature")),
     "other axes": (("frames", "--data=sea.nc", "--set=data.axes=TCHW"), ("sea.nc", "temperature (time 27, latitude 5")),
     "letters that are no axes": (("frames", "--data=sea.nc", "--set=data.axes=XYZ"), ("sea.nc", "XYZ")),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from convlstm import sources, training
+from convlstm import sources, trainer, training
 from convlstm.cli import app
 from convlstm.config import (
     PRESETS,
@@ -161,7 +161,7 @@ def test_what_is_for_tensorboard_is_asked_for(
         raise Trained(named)
 
     monkeypatch.setattr(training, "train", train)
-    monkeypatch.setattr(training, "check_config", lambda config, backend, source: None)
+    monkeypatch.setattr(trainer, "check_config", lambda config, backend, source: None)
     result = convlstm("train", file, "--backend", "numpy", "--out", str(tmp_path / "run"), *more)
     assert isinstance(result.exception, Trained), result.exception
     assert result.exception.args[0]["events"] == bool(more)
@@ -183,7 +183,7 @@ def test_what_the_run_reads_is_never_overwritten(
     (run / "ledger.jsonl").touch()
     none = Made("none", lambda split, indices: np.zeros((len(indices), 1, 1, 1, 1), np.float32), 1, {}, range(0))
     monkeypatch.setattr(sources, "open_source", lambda config: none)
-    monkeypatch.setattr(training, "check_config", lambda config, backend, source: None)
+    monkeypatch.setattr(trainer, "check_config", lambda config, backend, source: None)
     given = [part.format(run=run) for part in named]
     result = convlstm("train", preset, *given, "--backend", "numpy", "--out", str(run), "--overwrite")
     assert isinstance(result.exception, RunDirectoryError), result.exception

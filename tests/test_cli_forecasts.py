@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convlstm import training
 from convlstm.data.opening import open_series
 from convlstm.data.series import DataError
 from convlstm.scoring import forecasts
 from convlstm.trained_run import trained_run
+from convlstm.trainer import Trainer
 from tests.field_runs import command, config_of, field, months, no_picture, refused, saved, tree, write_field
 from tests.resumed_runs import assert_same_end, sigterm
 from tests.test_cli import COMMAND, environment
@@ -134,14 +134,14 @@ def test_report(here: Path, capsys: Capsys) -> None:
 
 def end_after_three_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let SIGTERM come in the third step that is taken from now on, which is then the last."""
-    step, taken = training.Trainer.step, iter(range(10))
+    step, taken = Trainer.step, iter(range(10))
 
     def interrupted(trainer: Any, record: Any) -> float:
         if next(taken) == 2:
             signal.raise_signal(signal.SIGTERM)
         return step(trainer, record)
 
-    monkeypatch.setattr(training.Trainer, "step", interrupted)
+    monkeypatch.setattr(Trainer, "step", interrupted)
 
 
 def test_interrupted_and_gone_on_with_comes_to_the_same_bits(

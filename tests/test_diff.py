@@ -23,7 +23,7 @@ from convlstm.losses import LOSSES
 from convlstm.optimizers import Adam
 from convlstm.recorded_run import read_run
 from convlstm.recording import Operation
-from convlstm.training import Trainer
+from convlstm.trainer import Trainer
 from tests.cupy_stand_in import forget_backends
 from tests.runs import TINY, at_call, changed, nudged, trained
 

@@ -22,7 +22,8 @@ from convlstm.not_finite import NotFinite, check_frames, check_results, check_we
 from convlstm.optimizers import Adam
 from convlstm.parameter_files import load_parameters
 from convlstm.scoring import validation_mse
-from convlstm.training import Resumption, Trainer, train
+from convlstm.trainer import Trainer
+from convlstm.training import Resumption, train
 from tests.cupy_stand_in import stand_in_for_cupy
 from tests.runs import TINY, changed
 

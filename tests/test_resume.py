@@ -19,7 +19,9 @@ from convlstm.ledger import Ledger, LedgerError
 from convlstm.recorded_run import NoRun
 from convlstm.resume import find_run, is_run_directory, look_at, recorded_config
 from convlstm.run_directory import RunDirectoryError
-from convlstm.training import Outcome, Trainer, environment
+from convlstm.run_environment import environment
+from convlstm.trainer import Trainer
+from convlstm.training import Outcome
 from convlstm.verify import verify
 from tests.cupy_stand_in import stand_in_for_cupy
 from tests.killed_runs import content

@@ -11,7 +11,7 @@ from convlstm import training
 from convlstm.checkpoint import CheckpointError, read_checkpoint
 from convlstm.ledger import LedgerError, open_locked
 from convlstm.run_directory import RunDirectoryError
-from convlstm.training import Trainer
+from convlstm.trainer import Trainer
 from tests.killed_runs import content
 from tests.resumed_runs import STOPPED, assert_same_end, flip, no_picture, sigterm, stopped, trained, whole
 from tests.runs import changed

@@ -14,7 +14,7 @@ from convlstm.recorded_run import NoRun
 from convlstm.scoring import evaluate, forecasts
 from convlstm.sources import open_source
 from convlstm.trained_run import TrainedRun, predict, trained_run
-from convlstm.training import Trainer
+from convlstm.trainer import Trainer
 from tests.field_runs import LAND, config_of, field, months, trained, write_field
 
 for package in ("scipy", "xarray"):

@@ -15,17 +15,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convlstm import from_config, sources, training
+from convlstm import from_config, trainer, training
 from convlstm.backends import Array
 from convlstm.config import Config, Data, Model, Training, load_config
 from convlstm.data.digits import digit_sequences
 from convlstm.from_config import make_model
 from convlstm.ledger import Ledger
 from convlstm.next_frame import NextFrame
+from convlstm.not_finite import NotFinite
 from convlstm.optimizers import SGD
 from convlstm.parameter_files import assign_parameters, load_parameters, save_parameters
 from convlstm.run_directory import CHECKPOINTS, RUN_FILES, RunDirectoryError
-from convlstm.training import NotFinite, Outcome, check_config, environment, evaluate, train
+from convlstm.run_environment import environment
+from convlstm.scoring import evaluate
+from convlstm.training import Outcome, train
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn, which is not installed")
 
@@ -133,7 +136,7 @@ def test_the_schedule_sets_the_learning_rate_of_each_step(tmp_path: Path, monkey
         def step(self, parameters: dict[str, Array], gradients: Mapping[str, Array]) -> None:
             rates.append(self.learning_rate)
 
-    monkeypatch.setattr(training, "make_optimizer", lambda config: Recording(1.0))
+    monkeypatch.setattr(trainer, "make_optimizer", lambda config: Recording(1.0))
     slowing = replace(TINY, training=replace(TINY.training, steps=4, schedule="linear", learning_rate=8.0))
     Run(tmp_path / "run", slowing).train()
     assert rates == [8.0, 6.0, 4.0, 2.0]
@@ -310,7 +313,7 @@ def test_weights_that_are_not_finite_are_taken_back(tmp_path: Path, monkeypatch:
         def step(self, parameters: dict[str, Array], gradients: Mapping[str, Array]) -> None:
             parameters["readout.b"] = parameters["readout.b"] + np.float32(np.inf)
 
-    monkeypatch.setattr(training, "make_optimizer", lambda config: Exploding(1.0))
+    monkeypatch.setattr(trainer, "make_optimizer", lambda config: Exploding(1.0))
     run = Run(tmp_path / "run")
     with pytest.raises(
         NotFinite, match=r"^step 0 makes readout\.b infinite or NaN, with sequences 0 … 1 of split train; it is"
@@ -328,7 +331,7 @@ def test_a_forecast_that_is_not_finite_is_no_score(monkeypatch: pytest.MonkeyPat
         evaluate(TINY, model)
 
 
-# What is checked before a directory is made ---------------------------------------------------------------------------
+# Where it starts, and where it cannot go on --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["weights.npz", "weights.safetensors", "weights"])
@@ -340,50 +343,6 @@ def test_a_run_starts_from_the_weights_of_another(finished: tuple[Run, Outcome],
     assert_same_bits(from_config.make_model(config, "numpy").parameters, learnt)
 
 
-def test_weights_that_do_not_fit_are_named(finished: tuple[Run, Outcome], tmp_path: Path) -> None:
-    save_parameters(tmp_path / "weights.npz", {**finished[0].weights(), "readout.b": np.zeros(3, np.float32)})
-    config = replace(TINY, model=replace(TINY.model, weights=str(tmp_path / "weights.npz")))
-    with pytest.raises(ValueError, match=r"parameter 'readout.b' has shape \(3,\)"):
-        check_config(config, "numpy")
-
-
-def test_weights_that_are_no_numbers_are_named(finished: tuple[Run, Outcome], tmp_path: Path) -> None:
-    learnt = finished[0].weights()
-    save_parameters(tmp_path / "weights.npz", {**learnt, "readout.b": np.full_like(learnt["readout.b"], np.nan)})
-    config = replace(TINY, model=replace(TINY.model, weights=str(tmp_path / "weights.npz")))
-    with pytest.raises(ValueError, match=r"weights.npz: parameter 'readout.b' holds an infinity or a NaN"):
-        check_config(config, "numpy")
-
-
-@pytest.mark.parametrize("split", ["validation", "test"])
-def test_sequences_to_score_that_cannot_be_read_are_found_before_training(
-    split: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As a test file that is not there, which would be noticed after the last step."""
-
-    def damaged(asked: str, indices: range, **named: Any) -> Array:
-        if asked == split:
-            raise ValueError(f"{split}.npy: is not there")
-        return digit_sequences(asked, indices, **named)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(sources, "digit_sequences", damaged)
-    with pytest.raises(ValueError, match=rf"^{split}\.npy: is not there$"):
-        check_config(TINY, "numpy")
-
-
-def test_sequences_that_are_not_scored_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[str] = []
-    digits = digit_sequences
-
-    def noted(asked: str, indices: range, **named: Any) -> Array:
-        read.append(asked)
-        return digits(asked, indices, **named)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(sources, "digit_sequences", noted)
-    check_config(replace(TINY, data=replace(TINY.data, validation_sequences=0)), "numpy")
-    assert set(read) == {"train", "test"}
-
-
 @pytest.mark.usefixtures("no_picture")
 def test_a_full_disk_is_one_line_that_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(ledger: Ledger, line: bytes) -> None:
@@ -392,22 +351,3 @@ def test_a_full_disk_is_one_line_that_names_the_file(tmp_path: Path, monkeypatch
     monkeypatch.setattr(Ledger, "_write_whole", full)
     with pytest.raises(RunDirectoryError, match=r"cannot write to .*ledger.jsonl: No space left on device"):
         Run(tmp_path).train()
-
-
-def test_a_config_that_works_passes() -> None:
-    check_config(TINY, "numpy")
-    check_config(Config(), "numpy")
-
-
-def test_a_setting_that_cannot_work() -> None:
-    with pytest.raises(ValueError, match="kernel 33×33 is larger than the map"):
-        check_config(Config(model=Model(kernel_size=33)), "numpy")
-
-
-def test_a_missing_package_for_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*arguments: object, **named: object) -> None:
-        raise ModuleNotFoundError("scikit-learn is missing")
-
-    monkeypatch.setattr(sources, "digit_sequences", missing)
-    with pytest.raises(ModuleNotFoundError, match="scikit-learn is missing"):
-        check_config(TINY, "numpy")

@@ -16,16 +16,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convlstm import from_config, training
+from convlstm import from_config
 from convlstm import verify as verify_module
 from convlstm.backends import Array
 from convlstm.backends.numpy_backend import NumpyBackend
 from convlstm.checkpoint import read_checkpoint, write_checkpoint
 from convlstm.config import ConfigError, config_as_toml
+from convlstm.not_finite import NotFinite
 from convlstm.optimizers import Adam
 from convlstm.parameter_files import load_parameters, save_parameters
 from convlstm.recorded_run import read_run
-from convlstm.training import NotFinite
+from convlstm.trainer import Record, Trainer
 from convlstm.verify import Verification, verify
 from tests.cupy_stand_in import forget_backends
 from tests.runs import TINY, at_call, changed, nudged, trained
@@ -138,10 +139,10 @@ def test_an_interrupted_run_is_verified_as_far_as_it_went(tmp_path: Path) -> Non
     config = changed(TINY, schedule="linear")
     run = trained(tmp_path / "run", config)
     write_ledger(run, ledger(run)[:2])
-    trainer = training.Trainer(config, "numpy")
+    again = Trainer(config, "numpy")
     for _ in range(2):
-        trainer.step(lambda loss, gradients, weights: None)
-    save_parameters(run / "weights.safetensors", trainer.model.parameters)
+        again.step(lambda loss, gradients, weights: None)
+    save_parameters(run / "weights.safetensors", again.model.parameters)
     assert verified(run) == Verification(2, identical=True)
 
 
@@ -372,15 +373,15 @@ def test_an_optimizer_that_wanders_by_one_ulp(step: int, finished: Path, monkeyp
 
 
 def test_a_gradient_that_wanders_and_moves_no_weight(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    take = training.Trainer.step
+    take = Trainer.step
 
-    def step(trainer: training.Trainer, record: training.Record) -> float:
+    def step(trainer: Trainer, record: Record) -> float:
         def other(loss: float, gradients: dict[str, Array], weights: dict[str, Array]) -> object:
             return record(loss, {**gradients, "readout.b": nudged(gradients["readout.b"], (0,))}, weights)
 
         return take(trainer, other)
 
-    monkeypatch.setattr(training.Trainer, "step", step)
+    monkeypatch.setattr(Trainer, "step", step)
     found = verified(finished)
     assert (found.identical, found.step) == (False, 0)
 

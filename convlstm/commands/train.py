@@ -77,7 +77,7 @@ def train(
     from convlstm.resume import is_run_directory
     from convlstm.run_directory import make_run_directory
     from convlstm.sources import open_source
-    from convlstm.training import check_config
+    from convlstm.trainer import check_config
 
     for option, given in (("--backend", backend), ("--weights", weights), ("--out", out), ("--data", data)):
         if given == "":  # to a Path it would be the current directory
@@ -138,7 +138,8 @@ def _resume(what: str, out: Path | None, changes: dict[str, object], backend: st
     """Go on with a run, unless there is nothing left to do."""
     from convlstm.resume import find_run, is_run_directory, look_at, recorded_config
     from convlstm.sources import open_source
-    from convlstm.training import Resumption, check_config
+    from convlstm.trainer import check_config
+    from convlstm.training import Resumption
 
     directory = find_run(what, out)
     asked = recorded_config(directory) if is_run_directory(what) else load_config(what)
