@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+import shlex
 import sys
 import types
 import typing
@@ -57,8 +58,9 @@ def load_config(name: str) -> Config:
     if path.is_dir() and (path / "config.toml").is_file():
         raise ConfigError(f"{name!r} is a directory; its configuration is in {path / 'config.toml'}")
     if path.suffix != ".toml":
-        presets = ", ".join(PRESETS)
-        raise ConfigError(f"{name!r} is neither a preset ({presets}) nor a .toml file{_nearest(name, PRESETS)}")
+        presets, there = ", ".join(PRESETS), bool(name) and path.exists()
+        hint = f"; if it holds frames: train frames --data {shlex.quote(name)}" if there else _nearest(name, PRESETS)
+        raise ConfigError(f"{name!r} is neither a preset ({presets}) nor a .toml file{hint}")
     try:
         return config_from(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:

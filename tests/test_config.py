@@ -181,6 +181,10 @@ def test_what_is_wrong_is_named_with_its_file(text: str, message: str, tmp_path:
     [
         ("digitz", f"'digitz' is neither a preset ({NAMES}) nor a .toml file; did you mean digits?"),
         ("run.json", f"'run.json' is neither a preset ({NAMES}) nor a .toml file"),
+        (
+            "a.nc",
+            f"'a.nc' is neither a preset ({NAMES}) nor a .toml file; if it holds frames: train frames --data a.nc",
+        ),
         ("", f"'' is neither a preset ({NAMES}) nor a .toml file"),
         ("missing.toml", "missing.toml: No such file or directory"),
         ("folder.toml", "folder.toml: Is a directory"),
@@ -189,7 +193,7 @@ def test_what_is_wrong_is_named_with_its_file(text: str, message: str, tmp_path:
 def test_a_name_that_leads_nowhere(name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("folder.toml").mkdir()
-    Path("run.json").write_text("{}")
+    Path("b c").touch()
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         load_config(name)
 

@@ -74,10 +74,6 @@ def train(
 ) -> None:
     """Train a ConvLSTM, score it on held-out sequences and draw its forecasts."""
     from convlstm.event_files import check_events
-    from convlstm.resume import is_run_directory
-    from convlstm.run_directory import make_run_directory
-    from convlstm.sources import open_source
-    from convlstm.trainer import check_config
 
     for option, given in (("--backend", backend), ("--weights", weights), ("--out", out), ("--data", data)):
         if given == "":  # to a Path it would be the current directory
@@ -91,16 +87,28 @@ def train(
     place = None if out is None else Path(out)
     if resume:
         _resume(what, place, changes, backend, tensorboard)
-        return
+    else:
+        _begin(what, place, changes, backend or "auto", overwrite, tensorboard)
+
+
+def _begin(
+    what: str, out: Path | None, changes: dict[str, object], backend: str, overwrite: bool, tensorboard: bool
+) -> None:
+    """Begin a run."""
+    from convlstm.resume import is_run_directory
+    from convlstm.run_directory import make_run_directory
+    from convlstm.sources import open_source
+    from convlstm.trainer import check_config
+
     if is_run_directory(what) and (Path(what) / "config.toml").is_file():
         both = f"--resume goes on with it, {Path(what) / 'config.toml'} in its place begins another like it"
         raise ValueError(f"{what} is a run directory: {both}")
-    config, backend = _with_absolute_paths(overridden(load_config(what), changes)), backend or "auto"
+    config = _with_absolute_paths(overridden(load_config(what), changes))
     source = open_source(config)
     _tell_of(source)
     check_config(config, backend, source)
     used = (config.model.weights, config.data.path, config.data.test_file)
-    directory = make_run_directory(place, Path(what).stem, overwrite=overwrite, used=[path for path in used if path])
+    directory = make_run_directory(out, Path(what).stem, overwrite=overwrite, used=[path for path in used if path])
     _train_and_tell(_Run(config, directory, backend, source), None, tensorboard)
 
 
