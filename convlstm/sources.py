@@ -9,8 +9,9 @@ from convlstm.config import Config, ConfigError
 from convlstm.data.climatology import Climatology
 from convlstm.data.digits import digit_sequences
 from convlstm.data.facts import Facts
-from convlstm.data.frame_source import FrameSource, Windows, fitted, of_others
-from convlstm.data.moving_mnist import RULES, TORONTO_SHAPE, moving_mnist_sequences, toronto_sequences
+from convlstm.data.fitting import fitted
+from convlstm.data.frame_source import FrameSource, Windows, of_others
+from convlstm.data.moving_mnist import RULES, SHI_2015, TORONTO_SHAPE, moving_mnist_sequences, toronto_sequences
 from convlstm.data.opening import open_series
 from convlstm.data.series import DataError, Series
 from convlstm.data.source import Frames, Made, Scored, Source, Split
@@ -83,6 +84,8 @@ def _moving_mnist(config: Config) -> Source:
     def of_split(split: Split, indices: range) -> Frames:
         if split == "test" and data.test_file:
             return toronto_sequences(data.test_file, indices)[:, :frames]
+        if split == "train" and rule is SHI_2015:  # who trained on so many again and again
+            return make(split, [index % rule.sequences["train"] for index in indices])
         return make(split, indices)
 
     return _made(data, "Moving MNIST", of_split)

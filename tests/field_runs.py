@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from convlstm import cli, training
 from convlstm.config import Config, Data, Model, Training, config_as_toml
+from convlstm.data.fitting import fitted
+from convlstm.data.frame_source import FrameSource, Windows
+from convlstm.data.series import Series
 from convlstm.sources import open_source
 from convlstm.training import train
 from tests.runs import changed
@@ -143,3 +146,29 @@ def refused(capsys: pytest.CaptureFixture[str], folder: Path, arguments: tuple[o
     for word in words:
         assert word in ended.err, (word, ended.err)
     assert tree(folder) == before
+
+
+# Series in memory -----------------------------------------------------------------------------------------------------
+
+WINDOWS = Windows(context=3, gap=0, horizon=2, stride=1)
+TRAINING = range(27)  # of 36 frames, less 3 for validation and 6 for the test
+
+
+def series_of(frames: NDArray[Any], times: NDArray[np.datetime64] | None = None, **named: Any) -> Series:
+    """Return frames (T, H, W) or (T, C, H, W) of memory as a series."""
+    frames = frames.astype(np.float32)
+    frames = frames[:, None] if frames.ndim == 3 else frames
+    T, C, H, W = frames.shape
+    runs = named.pop("runs", (range(T),))
+    return Series("sea", (T, C, H, W), lambda start, stop: frames[start:stop].copy(), runs, times=times, **named)
+
+
+def fit(series: Series, **changes: Any) -> FrameSource:
+    chosen: dict[str, Any] = {"scaling": "standard", "validation": 3, "test": 6, "patch": 1, "seed": 0,
+                              "most": {"validation": 100, "test": 100}, "windows": WINDOWS}  # fmt: skip
+    chosen.update(changes)
+    return fitted(series, chosen.pop("windows"), **chosen)
+
+
+def sea(**named: Any) -> Series:
+    return series_of(field(), months(), **named)

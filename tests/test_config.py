@@ -193,7 +193,7 @@ def test_what_is_wrong_is_named_with_its_file(text: str, message: str, tmp_path:
 def test_a_name_that_leads_nowhere(name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("folder.toml").mkdir()
-    Path("b c").touch()
+    Path("a.nc").touch()
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         load_config(name)
 

@@ -56,8 +56,35 @@ class Climatology:
         return Climatology(np.where(there, self.means, usual).astype(np.float32))
 
 
+class ClimatologySums:
+    """Sums over as many frames as are added, NaN left out, for each pixel and, where they have times, each month."""
+
+    def __init__(self, series: Series) -> None:
+        """Begin with no frame of a series.
+
+        Raises:
+            ValueError: one of the times is none (NaT).
+        """
+        rows = np.zeros(series.shape[0], np.int64) if series.times is None else _months(series.times)
+        self._rows: NDArray[np.int64] = rows  # (T,)
+        self._sums = np.zeros((1 if series.times is None else MONTHS, *series.shape[1:]))
+        self._counts = np.zeros(self._sums.shape, np.int64)
+
+    def add(self, numbers: range, frames: NDArray[np.float32]) -> None:
+        """Add the frames with these numbers, (n, C, H, W); no bit depends on how many at once."""
+        for row, frame in zip(self._rows[numbers.start : numbers.stop], frames, strict=True):
+            there = ~np.isnan(frame)
+            self._sums[row] += np.where(there, frame, 0)
+            self._counts[row] += there
+
+    def climatology(self) -> Climatology:
+        """Return the means."""
+        means = np.where(self._counts > 0, self._sums / np.maximum(self._counts, 1), np.nan)
+        return Climatology(means.astype(np.float32))
+
+
 def climatology(series: Series, frames: Sequence[range], *, at_once: int | None = None) -> Climatology:
-    """Return the means of some frames of a series, NaN left out, for each pixel and, where it has times, each month.
+    """Return the means of some frames of a series.
 
     Args:
         series: the frames.
@@ -67,16 +94,10 @@ def climatology(series: Series, frames: Sequence[range], *, at_once: int | None 
     Raises:
         ValueError: ``at_once`` is not an integer ≥ 1, or one of the times is none (NaT).
     """
-    rows = np.zeros(series.shape[0], np.int64) if series.times is None else _months(series.times)  # (T,)
-    sums = np.zeros((1 if series.times is None else MONTHS, *series.shape[1:]))
-    counts = np.zeros(sums.shape, np.int64)
-    for chunk, values in read_in_chunks(series, frames, at_once):
-        for row, frame in zip(rows[chunk.start : chunk.stop], values, strict=True):
-            there = ~np.isnan(frame)
-            sums[row] += np.where(there, frame, 0)
-            counts[row] += there
-    means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-    return Climatology(means.astype(np.float32))
+    sums = ClimatologySums(series)
+    for numbers, values in read_in_chunks(series, frames, at_once):
+        sums.add(numbers, values)
+    return sums.climatology()
 
 
 def _months(times: NDArray[Any]) -> NDArray[np.int64]:

@@ -9,22 +9,18 @@ are added to the right and below where a patch does not divide the size of a fra
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convlstm.data.climatology import Climatology, climatology
+from convlstm.data.climatology import Climatology
 from convlstm.data.facts import Facts
-from convlstm.data.scaling import moments_of, read_in_chunks, scaling_from
 from convlstm.data.series import DataError, Series, south_first
 from convlstm.data.source import Batch, Frames, Scored, Split
-from convlstm.data.windows import split_runs, starts, windows_of
-
-PIECE = 2**20  # bytes of a file that are digested at once
+from convlstm.data.windows import starts, windows_of
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ class FrameSource:
         self, series: Series, windows: Windows, facts: Facts, starts: Mapping[Split, NDArray[np.int64]],
         *, patch: int, seed: int, climatology: Climatology | None, seasonal: bool,
     ) -> None:  # fmt: skip
-        """Take a series whose scaling is known; see `fitted` and `of_others`.
+        """Take a series whose scaling is known; see `fitting.fitted` and `of_others`.
 
         Args:
             series: the frames.
@@ -116,44 +112,6 @@ def times_of(series: Series) -> NDArray[Any]:
     return np.arange(series.shape[0]) if series.times is None else series.times
 
 
-def fitted(
-    series: Series, windows: Windows, *, scaling: Literal["standard", "seasonal", "range", "none"],
-    validation: int, test: int, most: Mapping[Scored, int], patch: int, seed: int,
-) -> FrameSource:  # fmt: skip
-    """Return a run's own source: split by time, the scaling fitted on the training frames.
-
-    Args:
-        series: the frames.
-        windows: how they are cut.
-        scaling: see `Scaling`; "seasonal" is "standard" of what differs from the climatology.
-        validation, test: frames of these splits.
-        most: windows that are scored, spread evenly over those that there are.
-        patch, seed: see `FrameSource`.
-
-    Raises:
-        DataError: the series is too short, constant or without a value, or has no times for "seasonal"; the message
-            begins with its name.
-    """
-    targets = split_runs(series.runs, validation, test, name=series.name)
-    cut = {split: starts(split, ranges, series.runs, **asdict(windows), name=series.name)
-           for split, ranges in targets.items() if ranges or split != "validation"}  # fmt: skip
-    cut = {s: firsts if s == "train" else _spread(firsts, most[s]) for s, firsts in cut.items()}
-    cut["train"] = _with_a_value(series, cut["train"], windows, targets["train"])
-    usual, seasonal = climatology(series, targets["train"]).filled(), scaling == "seasonal"
-    values = changing = moments_of(series, targets["train"])
-    if seasonal:
-        _check_months(series, targets["train"])
-        changing = moments_of(replace(series, read=_without_season(series, usual)), targets["train"])
-    fit = scaling_from(changing, "standard" if scaling == "seasonal" else scaling)
-    _check_scored(series, targets)
-    lowest, highest = float(values.lowest.min()), float(values.highest.max())
-    facts = Facts(
-        series.name, series.shape[1:], fit, lowest, highest, series.channels, series.units,
-        {split: len(of_split) for split, of_split in cut.items()}, digest(series),
-    )  # fmt: skip
-    return FrameSource(series, windows, facts, cut, climatology=usual, seasonal=seasonal, patch=patch, seed=seed)
-
-
 def of_others(
     series: Series, windows: Windows, facts: Facts,
     *, climatology: Climatology | None, seasonal: bool, patch: int, whole: bool = True,
@@ -177,78 +135,16 @@ def of_others(
     if seasonal and (series.times is None or series.shape[1:] != facts.shape):
         right = "×".join(map(str, facts.shape[1:]))
         raise DataError(f"{series.name}: the model knows the seasons, so it needs frames of {right} pixels with times")
-    if climatology is not None and (
-        series.shape[1:] != facts.shape or (series.times is None and len(climatology.means) > 1)
-    ):
-        climatology = None
-    cut = (
-        starts("test", series.runs, series.runs, **asdict(windows), name=series.name)
-        if whole
-        else np.zeros(0, np.int64)
-    )
+    by_month = climatology is not None and len(climatology.means) > 1
+    if series.shape[1:] != facts.shape or (by_month and series.times is None):
+        climatology = None  # it tells nothing of these frames
+    cut = np.zeros(0, np.int64)
+    if whole:
+        cut = starts("test", series.runs, series.runs, **asdict(windows), name=series.name)
     return FrameSource(
         series, windows, replace(facts, name=series.name, shape=series.shape[1:]), {"test": cut},
         climatology=climatology, seasonal=seasonal, patch=patch, seed=0,
     )  # fmt: skip
-
-
-def _spread(of_split: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Return at most so many of the windows, evenly spread over all, the last among them."""
-    count = min(most, len(of_split))
-    return of_split[[len(of_split) * (n + 1) // count - 1 for n in range(count)]]
-
-
-def digest(series: Series) -> str:
-    """Return SHA-256 of the files of a series, one after the other."""
-    sha256 = hashlib.sha256()
-    for file in series.files:
-        with file.open("rb") as stream:
-            while piece := stream.read(PIECE):
-                sha256.update(piece)
-    return sha256.hexdigest()
-
-
-def _without_season(series: Series, usual: Climatology) -> Callable[[int, int], Frames]:
-    def read(first: int, stop: int) -> Frames:
-        return series.read(first, stop) - usual.at(times_of(series)[first:stop])
-
-    return read
-
-
-def _check_scored(series: Series, targets: Mapping[Split, Sequence[range]]) -> None:
-    """Read what is scored: what cannot be read, or has no value, is to be named before training and not after it."""
-    for _ in read_in_chunks(series, targets["validation"]):
-        pass
-    valued = [bool(np.isfinite(frames).any()) for _, frames in read_in_chunks(series, targets["test"])]
-    if not any(valued):
-        raise DataError(f"{series.name}: there is no value in any test frame: all are missing")
-
-
-def _with_a_value(
-    series: Series, firsts: NDArray[np.int64], windows: Windows, training: Sequence[range]
-) -> NDArray[np.int64]:
-    """Return the windows that hold a value to predict: a batch of others would have no loss."""
-    valued = np.zeros(series.shape[0], bool)
-    for chunk, frames in read_in_chunks(series, training):
-        valued[chunk.start : chunk.stop] = np.isfinite(frames).any(axis=(1, 2, 3))
-    ahead = firsts[:, None] + np.arange(windows.context + windows.gap, windows.length)
-    kept: NDArray[np.int64] = firsts[valued[ahead].any(axis=1)]
-    if valued.any() and not len(kept):
-        raise DataError(f"{series.name}: no training window holds a value to predict")
-    return kept
-
-
-def _check_months(series: Series, training: Sequence[range]) -> None:
-    """Check that there is a mean of every month that occurs."""
-    if series.times is None:
-        raise DataError(f'{series.name}: its frames have no times, which [data] scaling "seasonal" needs')
-    months = series.times.astype("datetime64[M]").astype(np.int64) % 12
-    lacking = set(months) - {month for part in training for month in months[part.start : part.stop]}
-    if lacking:
-        raise DataError(
-            f"{series.name}: the training frames hold none of month {min(lacking) + 1}, "
-            'so [data] scaling "seasonal" cannot know its mean'
-        )
 
 
 def _check_like(series: Series, facts: Facts) -> None:

@@ -122,12 +122,27 @@ def moments_of(series: Series, frames: Sequence[range], *, at_once: int | None =
     Raises:
         ValueError, DataError: as `fit_scaling`.
     """
-    moments = moments_of_frame(np.full((series.shape[1], 1, 1), np.nan))
-    for chunk, values in read_in_chunks(series, frames, at_once):
-        for number, frame in zip(chunk, values, strict=True):
-            _check_finite(series, number, frame)
-            moments = merged(moments, moments_of_frame(frame))
-    _check_something_to_learn(series, moments)
+    moments = moments_of_nothing(series)
+    for numbers, values in read_in_chunks(series, frames, at_once):
+        moments = moments_with(moments, series, numbers, values)
+    check_something_to_learn(series, moments)
+    return moments
+
+
+def moments_of_nothing(series: Series) -> Moments:
+    """Return the moments of none of a series' frames."""
+    return moments_of_frame(np.full((series.shape[1], 1, 1), np.nan))
+
+
+def moments_with(moments: Moments, series: Series, numbers: range, frames: NDArray[np.float32]) -> Moments:
+    """Return the moments with those of more frames, (n, C, H, W), which have these numbers.
+
+    Raises:
+        DataError: one of them holds an infinity.
+    """
+    for number, frame in zip(numbers, frames, strict=True):
+        _check_finite(series, number, frame)
+        moments = merged(moments, moments_of_frame(frame))
     return moments
 
 
@@ -205,7 +220,12 @@ def _check_finite(series: Series, number: int, frame: NDArray[np.float32]) -> No
         raise DataError(f"{series.name}: {_channel(series, int(infinite.argmax()))} is infinite in frame {number}")
 
 
-def _check_something_to_learn(series: Series, moments: Moments) -> None:
+def check_something_to_learn(series: Series, moments: Moments) -> None:
+    """Check that training frames of these moments have values, and not the same everywhere.
+
+    Raises:
+        DataError: a channel has none, or one alone.
+    """
     for c, count in enumerate(moments.count):
         if not count:
             raise DataError(f"{series.name}: {_channel(series, c)} has no value in any training frame: all are missing")
