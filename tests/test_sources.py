@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from convlstm.config import ConfigError
+from convlstm import sources
+from convlstm.config import PRESETS, ConfigError
 from convlstm.data.frame_source import FrameSource
 from convlstm.sources import open_others, open_source
 from tests.field_runs import Field, batch_of, config_of, field, months, trained, write_field
@@ -117,3 +118,18 @@ def test_settings_reach_the_frames(tmp_path: Path) -> None:
 def test_no_path() -> None:
     with pytest.raises(ConfigError, match=r"\[data\] path is empty: give the file or folder of your frames"):
         open_source(config_of(""))
+
+
+@pytest.mark.parametrize(("preset", "right"), [("shi2015", [9999, 0]), ("openstl-s", [9999, 10000])])
+def test_shi_trains_on_its_10000_sequences_again_and_again(
+    preset: str, right: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def noted(split: str, indices: Any, **named: Any) -> NDArray[np.float32]:
+        asked.extend(indices)
+        return np.zeros((len(indices), 20, 1, 64, 64), np.float32)
+
+    monkeypatch.setattr(sources, "moving_mnist_sequences", noted)
+    open_source(changed(PRESETS[preset], path="mnist")).batch("train", range(9999, 10001))
+    assert asked == right

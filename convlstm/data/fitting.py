@@ -1,4 +1,4 @@
-"""A run's own frames: split by time, scaling and climatology fitted on the training frames alone, and bad ones named."""
+"""A run's own frames: split by time, scaling and climatology fitted on the training frames, and bad ones named."""
 
 from __future__ import annotations
 
