@@ -11,17 +11,14 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convlstm.animation import gif
-from convlstm.data.series import south_first
+from convlstm.data.series import Axis, south_first, units_of_channels
 from convlstm.whole_files import write_whole
-
-if TYPE_CHECKING:
-    from convlstm.data.series import Axis
 
 
 class TargetError(ValueError):
@@ -36,9 +33,11 @@ class Forecast:
         frames: (T_out, C, H, W) float32, in the units of the data; NaN where there is nothing to forecast.
         shown: (T_in, C, H, W), the frames that were read before them.
         channels: a name for each channel, or none at all.
-        variable: what the values are, "sea_surface_temperature".
+        variable: what the values are called, "sst".
+        names: what else they are called: standard_name, "sea_surface_temperature", and long_name.
         units: of the values, "K".
         times: (T_out,), datetime64.
+        clock: (T_out,), numbers with units and a calendar, where the times are none that datetime64 knows.
         y: where the rows lie.
         x: where the columns lie.
         attributes: what else a .nc file shall say, such as the model's run.
@@ -48,8 +47,10 @@ class Forecast:
     shown: NDArray[np.float32]
     channels: tuple[str, ...] = ()
     variable: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
     units: str = ""
     times: NDArray[np.datetime64] | None = None
+    clock: Axis | None = None
     y: Axis | None = None
     x: Axis | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
@@ -71,7 +72,9 @@ class Forecast:
             raise ValueError(f"channels must name each of {C} channels, or none; got {', '.join(self.channels)}")
         if self.times is not None and self.times.shape != (T,):
             raise ValueError(f"times must have shape ({T},) as frames have; got {self.times.shape}")
-        for name, axis, right in (("y", self.y, H), ("x", self.x, W)):
+        if self.times is not None and self.clock is not None:
+            raise ValueError("times and clock are two ways to say the same; one must be None")
+        for name, axis, right in (("clock", self.clock, T), ("y", self.y, H), ("x", self.x, W)):
             if axis is not None and axis.values.shape != (right,):
                 raise ValueError(f"{name} must have shape ({right},) as frames have; got {axis.values.shape}")
 
@@ -111,9 +114,10 @@ def save_forecast(path: str | os.PathLike[str], forecast: Forecast) -> None:
 
     - ``.npy``: the frames, (T, H, W) where there is one channel, else (T, C, H, W).
     - ``.npz``: the same array as ``forecast``; where known, ``times`` (datetime64[ns]) and the map's axes under their
-      names, ``latitude`` and ``longitude`` or whatever the data call them.
+      names, ``latitude`` and ``longitude`` or whatever the data call them.  Of a calendar that datetime64 does not know
+      ``times`` are numbers, and ``times_units`` says of what: "days since 1850-01-01 noleap".
     - ``.nc``: NetCDF-4 with CF conventions, a variable for each named channel; unnamed channels share one variable
-      that has a dimension ``channel``.  Missing values are NaN, which ``_FillValue`` says.
+      that has a dimension ``channel``.  Missing values are NaN, which ``_FillValue`` says.  Times keep their calendar.
     - ``.gif``: see `convlstm.animation.gif`.  North is above: where rows have units, as latitude has, and begin in the
       south, their order is turned round.
 
@@ -152,6 +156,9 @@ def _npz(forecast: Forecast) -> bytes:
     arrays: dict[str, Any] = {"forecast": _array(forecast)}
     if forecast.times is not None:
         arrays["times"] = forecast.times.astype("M8[ns]")
+    if forecast.clock is not None:
+        arrays["times"] = forecast.clock.values
+        arrays["times_units"] = np.array(f"{forecast.clock.units} {forecast.clock.calendar}".strip())
     for name, axis in zip(_map_names(forecast), (forecast.y, forecast.x), strict=True):
         if axis is not None:
             arrays[name] = axis.values
@@ -160,7 +167,7 @@ def _npz(forecast: Forecast) -> bytes:
     return buffer.getvalue()
 
 
-RESERVED = {"time", "times", "channel", "forecast", "file", "allow_pickle"}
+RESERVED = {"time", "times", "times_units", "channel", "forecast", "file", "allow_pickle"}
 
 
 def _map_names(forecast: Forecast) -> tuple[str, str]:
@@ -171,8 +178,8 @@ def _map_names(forecast: Forecast) -> tuple[str, str]:
 
 
 def _plain(name: str, otherwise: str) -> str:
-    """Return a name that files can bear: in both formats a slash would make a folder."""
-    return name.replace("/", "_") or otherwise
+    """Return a name that files can bear: in both formats a slash would make a folder; HDF5 knows a dot as another."""
+    return name.replace("/", "_") if name.strip(".") and name.isprintable() else otherwise
 
 
 # NetCDF ---------------------------------------------------------------------------------------------------------------
@@ -185,7 +192,7 @@ def _nc(forecast: Forecast) -> bytes:
     buffer = io.BytesIO()
     with h5netcdf.File(buffer, "w", track_order=False) as file:  # with the order HDF5 1.14 writes the time of day
         file.attrs["Conventions"] = "CF-1.8"
-        file.attrs["title"] = f"Forecast of {forecast.variable}" if forecast.variable else "Forecast"
+        file.attrs["title"] = " of ".join(filter(None, ("Forecast", _plain(forecast.variable, ""))))
         for key, text in forecast.attributes.items():
             file.attrs[key] = text
         _add_time(file, forecast)
@@ -196,17 +203,25 @@ def _nc(forecast: Forecast) -> bytes:
 
 def _add_time(file: Any, forecast: Forecast) -> None:
     file.dimensions["time"] = len(forecast.frames)
-    if forecast.times is None:
+    if forecast.times is not None:
+        clock = _counted(forecast.times)
+    elif forecast.clock is not None:
+        clock = forecast.clock
+    else:
         return
-    nanoseconds = forecast.times.astype("M8[ns]").astype(np.int64)
+    variable = file.create_variable("time", ("time",), data=np.asarray(clock.values))
+    for key, text in (("units", clock.units), ("calendar", clock.calendar), ("standard_name", "time"), ("axis", "T")):
+        if text:
+            variable.attrs[key] = text
+
+
+def _counted(times: NDArray[np.datetime64]) -> Axis:
+    """Return times as numbers of seconds, or of nanoseconds where seconds are not exact."""
+    nanoseconds = times.astype("M8[ns]").astype(np.int64)
     is_whole = not (nanoseconds % 1_000_000_000).any()
     values = nanoseconds // 1_000_000_000 if is_whole else nanoseconds
     unit = "seconds" if is_whole else "nanoseconds"
-    variable = file.create_variable("time", ("time",), data=values)
-    variable.attrs["units"] = f"{unit} since 1970-01-01 00:00:00"
-    variable.attrs["calendar"] = "proleptic_gregorian"
-    variable.attrs["standard_name"] = "time"
-    variable.attrs["axis"] = "T"
+    return Axis("time", values, f"{unit} since 1970-01-01 00:00:00", "proleptic_gregorian")
 
 
 def _add_map(file: Any, forecast: Forecast) -> None:
@@ -229,22 +244,28 @@ def _add_values(file: Any, forecast: Forecast) -> None:
     channels = [_plain(name, "") for name in forecast.channels]
     taken = {"", "time", rows, columns}
     if channels and len(set(channels)) == len(channels) and not taken & set(channels):
-        for c, name in enumerate(channels):
-            _add_variable(file, forecast, name, ("time", rows, columns), forecast.frames[:, c])
+        for c, (name, units) in enumerate(zip(channels, units_of_channels(forecast.units, len(channels)), strict=True)):
+            _add_variable(
+                file, name, ("time", rows, columns), forecast.frames[:, c], {**forecast.names, "units": units}
+            )
         return
+    attributes = {**forecast.names, "units": forecast.units}
     name = _plain(forecast.variable, "forecast")
     name = "forecast" if name in {*taken, "channel"} else name
     if len(forecast.frames[0]) == 1:
-        _add_variable(file, forecast, name, ("time", rows, columns), forecast.frames[:, 0])
+        _add_variable(file, name, ("time", rows, columns), forecast.frames[:, 0], attributes)
         return
     file.dimensions["channel"] = len(forecast.frames[0])
-    _add_variable(file, forecast, name, ("time", "channel", rows, columns), forecast.frames)
+    _add_variable(file, name, ("time", "channel", rows, columns), forecast.frames, attributes)
 
 
-def _add_variable(file: Any, forecast: Forecast, name: str, axes: tuple[str, ...], values: NDArray[np.float32]) -> None:
+def _add_variable(
+    file: Any, name: str, axes: tuple[str, ...], values: NDArray[np.float32], attributes: Mapping[str, str]
+) -> None:
     variable = file.create_variable(name, axes, data=values, fillvalue=np.float32(np.nan))
-    if forecast.units:
-        variable.attrs["units"] = forecast.units
+    for key, text in attributes.items():
+        if text:
+            variable.attrs[key] = text
 
 
 # Pictures -------------------------------------------------------------------------------------------------------------

@@ -306,8 +306,7 @@ def _skimage_metrics() -> Any:
         import skimage.metrics
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"SSIM and PSNR need scikit-image, and {error.name} is missing; in the clone, pip install "
-            '".[scores]", or leave them out',
+            f'SSIM and PSNR need scikit-image, and {error.name} is missing; in the clone, pip install ".[scores]"',
             name=error.name,
         ) from error
     return skimage.metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ from convlstm.scoring import forecasts
 from convlstm.trained_run import TrainedRun
 
 FILMS = 3  # sequences that move on the page
+EXTREME = (0.5, 99.5)  # per cent of the values; those beyond have the colours of these
 DAY = 24
-STEPS = (("hour", 1, 1), ("day", DAY, DAY), ("week", 7 * DAY, 7 * DAY), ("month", 28 * DAY, 31 * DAY),
-         ("year", 365 * DAY, 366 * DAY))  # hours from one frame to the next  # fmt: skip
+STEPS = (  # names and hours of what is from one frame to the next
+    ("minute", 1 / 60, 1 / 60), ("hour", 1, 1), ("day", DAY, DAY), ("week", 7 * DAY, 7 * DAY),
+    ("month", 28 * DAY, 31 * DAY), ("year", 365 * DAY, 366 * DAY),
+)  # fmt: skip
 
 
 def page_of(run: TrainedRun, scores: dict[str, Any], source: Source) -> Page:
@@ -36,15 +40,16 @@ def page_of(run: TrainedRun, scores: dict[str, Any], source: Source) -> Page:
     """
     recorded, config, facts = read_run(run.directory), run.config, source.facts
     made = bool(facts.windows is None)
+    films = _films(run, source)
     validation = [(step, error) for step, error in _validation(run.directory) if error is not None]
     return Page(
         title=f"Forecasts of {Path(facts.name).name}",
         data=_described(run, source),
-        facts=_facts(run, scores),
-        films=_films(run, source),
+        facts=_facts(run, scores, len(recorded.ledger)),
+        films=films,
         colours="grey" if made else "viridis",
-        limits=(facts.lowest, facts.highest) if made else None,
-        units=facts.units,
+        limits=(facts.lowest[0], facts.highest[0]) if made else _limits(films),
+        units=facts.units if scores["units"] == facts.units else "",  # scores and pictures must have the same
         step_name=_step_name(source),
         scores=scores["by_lead_time"],
         overall=scores["overall"],
@@ -68,22 +73,32 @@ def _described(run: TrainedRun, source: Source) -> str:
     return f"{name}, {channels}{H}×{W} pixels; {data.context} frames shown, {data.horizon} forecast"
 
 
-def _facts(run: TrainedRun, scores: dict[str, Any]) -> list[tuple[str, str]]:
+def _limits(films: Sequence[Film]) -> tuple[float, float] | None:
+    """Return the values between which colours change: not the most extreme, which would take them all, as in rain."""
+    values = np.concatenate([frames[np.isfinite(frames)] for film in films for frames in (film.shown, film.truth)])
+    low, high = (float(value) for value in np.percentile(values, EXTREME)) if values.size else (0.0, 0.0)
+    return (low, high) if low < high else None
+
+
+def _facts(run: TrainedRun, scores: dict[str, Any], steps: int) -> list[tuple[str, str]]:
     model, training = run.config.model, run.config.training
     layers, kernel = ", ".join(map(str, model.hidden_channels)), f"{model.kernel_size}×{model.kernel_size}"
+    count = scores["sequences"]
+    done = f"{steps} steps" if steps == training.steps else f"{steps} of {training.steps} steps"
     return [
         ("model", f"{model.kind}, hidden channels {layers}, kernel {kernel}"),
         (
             "training",
-            f"{training.steps} steps of {training.batch_size} sequences, {training.optimizer}, {training.loss}",
+            f"{done} of {training.batch_size} sequences, {training.optimizer}, {training.loss}",
         ),
-        ("scored on", f"{scores['sequences']} sequences that training never saw"),
+        ("scored on", f"{count} {'forecast' if count == 1 else 'forecasts'} of frames that training never saw"),
     ]
 
 
 def _films(run: TrainedRun, source: Source) -> list[Film]:
     """Return the first, the middle and the last test sequence, the first channel of each, north on top."""
     count, model = source.count("test"), run.model(source.shape)
+    channel = f"{source.facts.channels[0]}, " if len(source.facts.channels) > 1 else ""
 
     def film(n: int) -> Film:
         made = forecasts(run.config, model, source, "test", range(n, n + 1))
@@ -91,7 +106,9 @@ def _films(run: TrainedRun, source: Source) -> list[Film]:
             frames[0, :, 0, ::-1] if source.south_first else frames[0, :, 0]
             for frames in (made.shown, made.by["model"], made.truth)
         )
-        return Film(f"test sequence {n + 1} of {count}", shown, forecast, truth, _names_of_times(source, n, run))
+        return Film(
+            f"{channel}test sequence {n + 1} of {count}", shown, forecast, truth, _names_of_times(source, n, run)
+        )
 
     return [film(n) for n in sorted({0, count // 2, count - 1})[:FILMS]]
 

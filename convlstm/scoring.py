@@ -2,11 +2,12 @@
 
 Everything is scored in the data's own units, and only where each of the forecasts and the truth has a value:
 
-    persistence          the last frame that was shown, again and again
-    anomaly persistence  how much the last frame shown differs from its month's mean, added to the mean of each month
-    climatology          the mean of the month in the training frames; of frames without times the mean of all
+    persistence         the last value of each pixel that was shown, again and again
+    damped persistence  how far that is from the climatology, the less the further ahead, see data/damping.py
+    climatology         the mean of the month in the training frames; of frames without times the mean of all
 
-The last two are there where frames come from files, anomaly persistence where the scaling is "seasonal".
+The last two are there where frames come from files.  Where channels have different units, values are divided by the
+range that their channel has in training, so that one score can be made of all.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlstm.config import Config
+from convlstm.data.facts import Facts
+from convlstm.data.series import units_of_channels
 from convlstm.data.source import Frames, Scored, Source
 from convlstm.frame_model import FrameModel
 from convlstm.metrics import Totals, persistence
@@ -28,7 +31,8 @@ from convlstm.sources import open_source
 
 SEQUENCES_SHOWN = 3
 MOST_FRAMES, WIDEST = 10, 1800  # in a row of the picture: of each kind, and pixels of all together
-AT_ONCE = 128  # sequences that are forecast together, so that memory does not grow with their number
+# Sequences that are forecast together, so that memory grows neither with their number nor with their size.
+AT_ONCE, ELEMENTS_AT_ONCE = 128, 2**26
 
 
 class Forecasts(NamedTuple):
@@ -63,11 +67,11 @@ def evaluate(
         config: the run.
         model: as trained.
         source: of the sequences; None: the run's own.
-        thresholds: of CSI, POD and FAR, in the data's units.
+        thresholds: of CSI, POD and FAR, in the scores' units.
         structural: whether SSIM and PSNR are among the scores, which need scikit-image.
 
     Returns:
-        ``sequences``; ``units`` of the data; ``overall`` and ``by_lead_time``, each by forecaster and score, see
+        ``sequences``; ``units`` of what is scored; ``overall`` and ``by_lead_time``, each by forecaster and score, see
         `Totals`.
 
     Raises:
@@ -75,8 +79,8 @@ def evaluate(
         ModuleNotFoundError: scikit-image is not installed.
     """
     source, horizon = source or open_source(config), config.data.horizon
+    divisor, units, value_range = _one_unit(source.facts)
     totals: dict[str, Totals] = {}
-    value_range = source.facts.highest - source.facts.lowest
     for made in _in_parts(config, model, source, "test"):
         valid = made.valid()
         if not np.isfinite(made.by["model"][valid]).all():
@@ -86,10 +90,10 @@ def evaluate(
         for name, frames in made.by.items():
             if name not in totals:
                 totals[name] = Totals(horizon, value_range=value_range, thresholds=thresholds, structural=structural)
-            totals[name].add(frames, made.truth, valid)
+            totals[name].add(frames / divisor, made.truth / divisor, valid)
     return {
         "sequences": source.count("test"),
-        "units": source.facts.units,
+        "units": units,
         "overall": {name: total.overall() for name, total in totals.items()},
         "by_lead_time": {name: total.scores() for name, total in totals.items()},
     }
@@ -98,19 +102,38 @@ def evaluate(
 def validation_mse(config: Config, model: FrameModel, source: Source | None = None) -> float | None:
     """Return the mean squared error on the split "validation"; None where it is not asked for or not finite."""
     source = source or open_source(config)
+    divisor = _one_unit(source.facts)[0]
     squares, count = 0.0, 0
     for made in _in_parts(config, model, source, "validation"):
-        valid = np.isfinite(made.truth)
-        squares += float(((made.by["model"].astype(np.float64) - made.truth)[valid] ** 2).sum())
-        count += int(valid.sum())
+        errors = (made.by["model"].astype(np.float64) - made.truth) / divisor
+        for error, there in zip(errors, made.valid(), strict=True):  # one by one, so that no bit depends on the parts
+            squares += float((error[there] ** 2).sum())
+            count += int(there.sum())
     return squares / count if count and np.isfinite(squares) else None
+
+
+def _one_unit(facts: Facts) -> tuple[Frames, str, float]:
+    """Return what makes scores of all channels comparable.
+
+    Returns:
+        divisor: of each channel, (C, 1, 1).
+        units: of what was divided by it.
+        value_range: of that in training.
+    """
+    ranges = [high - low for low, high in zip(facts.lowest, facts.highest, strict=True)]
+    if len(set(units_of_channels(facts.units, facts.shape[0]))) > 1:
+        return np.array(ranges, np.float32)[:, None, None], "ranges of each channel in training", 1.0
+    return np.ones((1, 1, 1), np.float32), facts.units, max(facts.highest) - min(facts.lowest)
 
 
 def _in_parts(config: Config, model: FrameModel, source: Source, split: Scored) -> Iterator[Forecasts]:
     """Yield the `forecasts` of a split, a part after the other."""
-    count = source.count(split)
-    for start in range(0, count, AT_ONCE):
-        yield forecasts(config, model, source, split, range(start, min(start + AT_ONCE, count)))
+    C, H, W = source.shape
+    data, states = config.data, 2 * sum(config.model.hidden_channels) // config.model.patch**2
+    elements = ((data.context + data.gap + data.horizon) * C + states) * H * W  # of a sequence
+    count, at_once = source.count(split), max(1, min(AT_ONCE, ELEMENTS_AT_ONCE // elements))
+    for start in range(0, count, at_once):
+        yield forecasts(config, model, source, split, range(start, min(start + at_once, count)))
 
 
 def forecasts(config: Config, model: FrameModel, source: Source, split: Scored, indices: range) -> Forecasts:
@@ -123,9 +146,9 @@ def forecasts(config: Config, model: FrameModel, source: Source, split: Scored, 
     by = {"model": source.undo(predicted, season)}
     by["persistence"] = persistence(shown, data.horizon)[0]
     if season is not None and batch.season is not None:
-        if data.scaling == "seasonal":
-            anomaly = shown - batch.season[:, : data.context]
-            by["anomaly persistence"] = persistence(anomaly, data.horizon)[0] + season
+        anomaly = persistence(shown - batch.season[:, : data.context], data.horizon)[0]
+        factors = np.array(source.facts.damping, np.float32)[:, :, None, None]  # (horizon, C, 1, 1)
+        by["damped persistence"] = anomaly * factors + season
         by["climatology"] = season
     return Forecasts(shown, batch.raw[:, ahead], by)
 
@@ -136,9 +159,9 @@ def draw_forecast(config: Config, model: FrameModel, path: Path, source: Source 
     H, W = source.facts.shape[1:]
     shown_at_once = 1 if W > WIDE * H else SEQUENCES_SHOWN
     made = forecasts(config, model, source, "test", range(min(shown_at_once, source.count("test"))))
-    there, lowest, highest = np.isfinite(made.truth), source.facts.lowest, source.facts.highest
+    there, lowest, highest = np.isfinite(made.truth), source.facts.lowest[0], source.facts.highest[0]
     shown, forecast, truth = (
-        ((frames - lowest) / (highest - lowest))[:, :, 0]
+        (frames[:, :, 0] - lowest) / (highest - lowest)
         for frames in (made.shown, np.where(there, made.by["model"], np.float32(np.nan)), made.truth)
     )
     last, ahead, every = _room(W, truth.shape[1])

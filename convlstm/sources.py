@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from convlstm.config import Config, ConfigError
@@ -39,9 +40,19 @@ def open_others(
     """
     seasonal = config.data.source == "frames" and config.data.scaling == "seasonal"
     return of_others(
-        open_frames(config.data, path), windows_of_config(config.data), facts, climatology=climatology,
+        _open_like(config.data, path, facts.variable), windows_of_config(config.data), facts, climatology=climatology,
         seasonal=seasonal, patch=config.model.patch, whole=whole,
     )  # fmt: skip
+
+
+def _open_like(data: Data, path: str, variable: str) -> Series:
+    """Return a file's frames: of several variables the one that the model learnt."""
+    if variable and not data.variable:
+        try:
+            return open_frames(replace(data, variable=variable), path)
+        except DataError:  # it calls its only one something else, or the file itself is at fault
+            pass
+    return open_frames(data, path)
 
 
 def open_frames(data: Data, path: str) -> Series:
@@ -109,14 +120,21 @@ def _frames(config: Config) -> Source:
     if not data.path:
         raise ConfigError("[data] path is empty: give the file or folder of your frames, as in --data my.nc")
     series = open_frames(data, data.path)
-    validation = data.validation_frames or max(series.shape[0] // 10, data.horizon)
     return fitted(
         series, windows_of_config(data), scaling=data.scaling,
-        validation=validation if data.validation_sequences else 0,
-        test=data.test_frames or max(series.shape[0] // 5, data.horizon),
+        validation=(data.validation_frames or _held_back(series, data, 10)) if data.validation_sequences else 0,
+        test=data.test_frames or _held_back(series, data, 5),
         most={"validation": data.validation_sequences, "test": data.test_sequences},
         patch=config.model.patch, seed=config.training.seed,
     )  # fmt: skip
+
+
+def _held_back(series: Series, data: Data, share: int) -> int:
+    """Return how many frames are one `share`-th of all, at least what one forecast needs; of sequences whole ones."""
+    if series.sequences:
+        count = max(1, len(series.runs) // share)
+        return sum(len(run) for run in series.runs[-count:])
+    return max(series.shape[0] // share, data.horizon)
 
 
 OPEN: dict[str, Callable[[Config], Source]] = {"digits": _digits, "moving-mnist": _moving_mnist, "frames": _frames}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Times = NDArray[np.datetime64]  # datetime64[ns] throughout
-Spans = NDArray[np.timedelta64]
-Rule = Callable[[Spans], Spans]  # from the lengths of months to where in them a time lies, from their beginnings
+from convlstm.calendars import DAY, Counts, Spans, counting_of
+from convlstm.data.series import Axis
 
-DAY = np.timedelta64(1, "D").astype("m8[ns]")
+Times = NDArray[np.datetime64]  # datetime64[ns] throughout
+Rule = Callable[[Spans], Spans]  # from the lengths of months to where in them a time lies, from their beginnings
 
 
 def times_after(times: Times, horizon: int) -> Times:
@@ -38,23 +40,60 @@ def times_after(times: Times, horizon: int) -> Times:
     steps = np.diff(known)
     if np.isnat(known).any() or not (steps > np.timedelta64(0, "ns")).all():
         raise ValueError("times must grow from each to the next, and none be missing")
-    ahead = np.arange(1, horizon + 1)
-    by_months = _by_months(known, ahead)
+    ahead, months = np.arange(1, horizon + 1), known.astype("M8[M]").astype(np.int64)
+    by_months: Times | None = _by_months(known, months, _beginnings, ahead)
     if by_months is not None:
         return by_months
     following: Times = known[-1] + ahead * _median(steps)
     return following
 
 
-def _by_months(times: Times, ahead: NDArray[np.int64]) -> Times | None:
-    """Return the times so many steps of months ahead; None where the times do not go by months."""
-    months = times.astype("M8[M]")
-    beginnings, lengths = _beginnings(months), _lengths(months)
-    offsets = times - beginnings
+def clock_after(clock: Axis, horizon: int) -> Axis:
+    """Return the times of the frames that follow, of a file whose times datetime64 does not know.
+
+    By calendar months, as `times_after`, in the calendars noleap, all_leap, 360_day and julian, where the units are
+    days or shorter; else the step is the median of the steps, of two the longer.
+
+    Args:
+        clock: (T,), T ≥ 2, numbers, each greater than the one before.
+        horizon: how many times follow, ≥ 1.
+
+    Returns:
+        The same axis with other values, (horizon,) float64.
+
+    Raises:
+        ValueError: there are fewer than two times, or they do not grow.
+    """
+    known = clock.values.astype(np.float64)
+    if known.ndim != 1 or len(known) < 2:
+        raise ValueError(f"a clock must hold at least two times to continue them; got shape {known.shape}")
+    steps = np.diff(known)
+    if not (steps > 0).all():
+        raise ValueError("times must grow from each to the next, and none be missing")
+    ahead, counting = np.arange(1, horizon + 1), counting_of(clock.units, clock.calendar)
+    times = None if counting is None else counting.times(known)
+    if counting is not None and times is not None:
+        calendar = counting.calendar
+        by_months = _by_months(times, calendar.months(times), calendar.beginnings, ahead)
+        if by_months is not None:
+            return replace(clock, values=counting.values(by_months))
+    return replace(clock, values=known[-1] + ahead * _median(steps))
+
+
+def _by_months(times: Any, months: Counts, beginnings: Callable[[Counts], Any], ahead: Counts) -> Any:
+    """Return the times so many steps of months ahead; None where the times do not go by months.
+
+    Args:
+        times: (T,), moments or spans since one.
+        months: (T,), in which they lie, counted from any.
+        beginnings: returns the first moments of months.
+        ahead: (horizon,), how many steps.
+    """
+    offsets, lengths = times - beginnings(months), beginnings(months + 1) - beginnings(months)
     for rule in _rules(offsets[0], lengths[0]):
         if (rule(lengths) == offsets).all():  # of two times in one month it would ask for two places
             following = months[-1] + ahead * _median(np.diff(months))
-            return _beginnings(following) + rule(_lengths(following))
+            return beginnings(following) + rule(beginnings(following + 1) - beginnings(following))
     return None
 
 
@@ -71,14 +110,9 @@ def _rules(offset: np.timedelta64, length: np.timedelta64) -> list[Rule]:
     return rules
 
 
-def _median(steps: Spans) -> np.timedelta64:
-    middle: np.timedelta64 = np.sort(steps)[len(steps) // 2]
-    return middle
+def _median(steps: NDArray[Any]) -> Any:
+    return np.sort(steps)[len(steps) // 2]
 
 
-def _beginnings(months: NDArray[np.datetime64]) -> Times:
-    return months.astype("M8[ns]")
-
-
-def _lengths(months: NDArray[np.datetime64]) -> Spans:
-    return _beginnings(months + np.timedelta64(1, "M")) - _beginnings(months)
+def _beginnings(months: Counts) -> Times:
+    return months.astype("M8[M]").astype("M8[ns]")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from convlstm.backends.geometry import as_count
 from convlstm.config import Config, load_config
 from convlstm.data.climatology import Climatology
 from convlstm.data.facts import Facts, read_facts
-from convlstm.data.frame_source import FrameSource, times_of
-from convlstm.data.series import DataError
+from convlstm.data.frame_source import times_of
+from convlstm.data.series import Axis, DataError, Series
 from convlstm.data.source import Source
 from convlstm.forecast_files import Forecast
 from convlstm.frame_model import FrameModel
@@ -25,7 +25,7 @@ from convlstm.recorded_run import NoRun
 from convlstm.run_data import check_data, load_climatology
 from convlstm.run_directory import CLIMATOLOGY, DATA
 from convlstm.sources import open_others, open_source
-from convlstm.time_axis import times_after
+from convlstm.time_axis import clock_after, times_after
 
 NEEDED = ("config.toml", DATA, "weights.safetensors")
 
@@ -74,6 +74,8 @@ def trained_run(directory: Path, backend: str = "auto") -> TrainedRun:
         NoRun: a file is missing.
         ConfigError, DataError: a file cannot be read; the message names it.
     """
+    if not directory.is_dir():
+        raise NoRun(f"there is no run directory {directory}")
     for name in NEEDED:
         if not (directory / name).is_file():
             raise NoRun(f"{directory} holds no {name}, so there is no trained model in it")
@@ -110,26 +112,45 @@ def predict(run: TrainedRun, data: str, horizon: int | None = None) -> Forecast:
     batch = source.prepared(raw, times[None])
     model = run.model(source.shape)
     frames = model.predict(model.backend.asarray(batch.frames), settings.gap + ahead)
-    coming = _times_ahead(source, settings.gap + ahead)[settings.gap :]
+    coming = _times_ahead(series, settings.gap + ahead)[settings.gap :]
     values = source.undo(model.backend.to_numpy(frames)[:, settings.gap :], source.season(coming[None]))
     known = persistence(raw, ahead)[1]
     return Forecast(
         frames=np.where(known, values, np.float32(np.nan))[0], shown=raw[0], channels=series.channels,
-        units=series.units, times=None if series.times is None else coming, y=series.y, x=series.x,
+        variable=series.variable, names=series.names, units=series.units,
+        times=None if series.times is None else coming, clock=_clock_ahead(series, settings.gap, ahead),
+        y=series.y, x=series.x,
         attributes={"source": Path(series.name).name, "run": run.directory.resolve().name},
     )  # fmt: skip
 
 
-def _times_ahead(source: FrameSource, horizon: int) -> NDArray[Any]:
+def _times_ahead(series: Series, horizon: int) -> NDArray[Any]:
     """Return the times after a series' last frame, or the numbers where it has none.
 
     Raises:
         DataError: it has the time of one frame alone.
     """
-    times, T = source.series.times, source.series.shape[0]
-    if times is None:
-        return np.arange(T, T + horizon)
-    if T < 2:
-        raise DataError(f"{source.series.name}: it has one frame, so nobody can tell the times of those that follow")
-    run = times[source.series.runs[-1].start :]
-    return times_after(run if len(run) > 1 else times, horizon)
+    if series.times is None:
+        return np.arange(series.shape[0], series.shape[0] + horizon)
+    return times_after(_last_times(series, series.times), horizon)
+
+
+def _clock_ahead(series: Series, gap: int, horizon: int) -> Axis | None:
+    """Return the clock of the frames after those that are skipped, None where the series has no clock.
+
+    Raises:
+        DataError: it has the time of one frame alone.
+    """
+    if series.clock is None:
+        return None
+    known = replace(series.clock, values=_last_times(series, series.clock.values))
+    coming = clock_after(known, gap + horizon)
+    return replace(coming, values=coming.values[gap:])
+
+
+def _last_times(series: Series, times: NDArray[Any]) -> NDArray[Any]:
+    """Return the times that tell a step: those of the last run, or all where that has one alone."""
+    if len(times) < 2:
+        raise DataError(f"{series.name}: it has one frame, so nobody can tell the times of those that follow")
+    run = times[series.runs[-1].start :]
+    return run if len(run) > 1 else times

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -101,3 +102,18 @@ def plain_scores(forecast: Array, truth: Array, valid: Array) -> dict[str, float
         scores[f"pod >= {threshold}"] = ratio(hits, hits + misses)
         scores[f"far >= {threshold}"] = ratio(false_alarms, hits + false_alarms)
     return scores
+
+
+def plain_damping(anomalies: Array, stretches: Sequence[range], lags: int) -> Array:
+    """Return the factors of damped persistence, (lags, C), of anomalies (T, C, H, W): a loop over pairs of values."""
+    C = anomalies.shape[1]
+    factors = np.zeros((lags, C))
+    for k, c in np.ndindex(lags, C):
+        products, squares = 0.0, 0.0
+        for stretch in stretches:
+            for t in stretch[: -(k + 1)]:
+                for x, later in zip(anomalies[t, c].flat, anomalies[t + k + 1, c].flat, strict=True):
+                    if not (np.isnan(x) or np.isnan(later)):
+                        products, squares = products + float(x) * float(later), squares + float(x) ** 2
+        factors[k, c] = products / squares if squares else 0
+    return factors

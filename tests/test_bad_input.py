@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from tests.bad_files import FRAMES, MAKERS, write_good
-from tests.field_runs import command, config_of, field, refused, trained, tree, write_field
+from tests.field_runs import command, config_of, field, months, refused, trained, tree, write_field
 
 for package in ("h5py", "h5netcdf", "xarray", "scipy", "PIL"):
     pytest.importorskip(package, reason=f"{package} of the extra files is not installed")
@@ -150,6 +150,11 @@ SMALL = ("--set=model.hidden_channels=[1]", "--set=data.test_sequences=1", "--se
 SETTINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "no path": (("frames",), ("[data] path is empty", "--data")),
     "no month twice": (("sst", "--data=sea.npy"), ("sea.npy", "no times", "seasonal")),
+    "the same every year": (
+        ("sst", "--data=same.nc", "--set=data.test_frames=6"),
+        ("same.nc", "no training frame differs from the mean of its month", "seasonal"),
+    ),
+    "two sequences": (("frames", "--data=two.npy"), ("two.npy", "leave none of its 24 for training")),
     "a month never seen": (("sst", "--data=year.nc", "--set=data.context=2"), ("year.nc", "month 9", "seasonal")),
     "not a number for missing": (("frames", "--data=sea.nc", "--set=data.missing=water"), ("[data] missing", "water")),
     "no such variable": (("frames", "--data=sea.nc", "--set=data.variable=salt"), ("sea.nc", "salt", "temperature")),
@@ -188,7 +193,9 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stock")
     write_field(folder / "sea.nc", field()[:27])
     write_field(folder / "year.nc", field()[:20])  # twelve are tested on, January to August are learnt on
+    write_field(folder / "same.nc", np.tile(field(12), (3, 1, 1)))
     np.save(folder / "sea.npy", field())
+    np.save(folder / "two.npy", field(24).reshape(2, 12, 1, 5, 7))
     for name in ("empty", "mnist", "short", "runs"):
         (folder / name).mkdir()
     shutil.copy(folder / "sea.nc", folder / "runs")
@@ -290,6 +297,12 @@ DAMAGES: dict[str, tuple[tuple[str, ...], Callable[[Path], None], tuple[str, ...
     "a negative shape": (ALL, _fact(shape=[1, -5, 7]), ("data.json",)),
     "no lowest": (ALL, _fact(lowest=None), ("data.json",)),
     "NaN as highest": (ALL, _fact(highest=float("nan")), ("data.json",)),
+    "no filling": (ALL, _fact(filling=None), ("data.json", "filling")),
+    "two fillings": (ALL, _fact(filling=[0.0, 0.0]), ("data.json", "filling must be of 1 channels; got 2")),
+    "text as damping": (ALL, _fact(damping="half"), ("data.json", "damping")),
+    "damping of two channels": (ALL, _fact(damping=[[0.5, 0.5]]), ("data.json", "damping must be of 1 channels")),
+    "damping of another horizon": (("evaluate", "report"), _fact(damping=[[0.5]]), ("sea.nc", "data.json")),
+    "one end of the rows": (ALL, _fact(rows=[1.0]), ("data.json",)),
     "windows in words": (ALL, _fact(windows="many"), ("data.json",)),
     "no weights": (ALL, _without("weights.safetensors"), ("weights.safetensors",)),
     "empty weights": (ALL, _with("weights.safetensors", b""), ("weights.safetensors",)),
@@ -322,6 +335,70 @@ def test_a_damaged_run(case: str, name: str, seasonal: Path, here: Path, capsys:
     shutil.copy(seasonal.parent / "sea.nc", here)
     damage(here / "run")
     refused(capsys, here, COMMANDS[name](here / "run"), *words)
+
+
+# A sound run and sound frames that do not go together -----------------------------------------------------------------
+
+
+def _elsewhere(path: Path, latitude: float = 0, longitude: float = 0) -> None:
+    """Write the field of another region."""
+    from scipy.io import netcdf_file  # type: ignore[import-untyped, unused-ignore]
+
+    with netcdf_file(write_field(path, field()), "a") as file:
+        file.variables["latitude"][:] += latitude
+        file.variables["longitude"][:] += longitude
+
+
+OTHERS: dict[str, tuple[str, Callable[[Path], object], tuple[str, ...]]] = {
+    "turned round": ("run", lambda path: write_field(path, field(), south_first=False),
+                     ("its rows go from 20 to -20; the model's the other way",)),
+    "in other units": ("run", lambda path: write_field(path, field(), units="degC"), ("degC", "K")),
+    "of another region": ("seasonal", lambda path: _elsewhere(path, latitude=30), ("another map",)),
+    "with rolled longitudes": ("seasonal", lambda path: _elsewhere(path, longitude=-180), ("another map",)),
+    "of another size": ("seasonal", lambda path: write_field(path, field(12, 4, 6)), ("5×7 pixels", "got 4×6")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["evaluate", "predict"])
+@pytest.mark.parametrize("case", OTHERS)
+def test_frames_that_are_none_for_this_model(
+    case: str, name: str, run: Path, seasonal: Path, here: Path, capsys: Capsys
+) -> None:
+    which, write, words = OTHERS[case]
+    write(here / "other.nc")
+    refused(capsys, here, USES[name]({"run": run, "seasonal": seasonal}[which], here / "other.nc"), "other.nc", *words)
+
+
+def test_frames_of_another_region_are_for_a_model_that_knows_no_seasons(run: Path, here: Path, capsys: Capsys) -> None:
+    _elsewhere(here / "other.nc", latitude=30)
+    before = tree(run)
+    ended = command(capsys, *USES["evaluate"](run, here / "other.nc"), "--json", "scores.json")
+    assert (ended.code, ended.err) == (0, "")
+    assert list(json.loads((here / "scores.json").read_text())["overall"]) == ["model", "persistence"]
+    assert command(capsys, *USES["predict"](run, here / "other.nc")).code == 0
+    assert tree(run) == before
+
+
+def test_a_model_of_the_summer_half_forecasts_no_november(here: Path, capsys: Capsys) -> None:
+    """Neither from frames of November nor for it."""
+    times = np.concatenate([months(8, f"{year}-01") for year in range(2001, 2005)])
+    summers = write_field(here / "summers.nc", field(32), times)
+    half = trained(here / "half", config_of(summers, test_frames=8, validation_sequences=0), steps=1)
+    autumn = write_field(here / "autumn.nc", field(7), months(7, "2010-06"))
+    august = write_field(here / "august.nc", field(7), months(7, "2010-02"))
+    june = write_field(here / "june.nc", field(7), months(7, "2009-12"))
+    words = ("trained on no frames of some of the months",)
+    refused(capsys, here, USES["evaluate"](half, autumn), "autumn.nc", *words)
+    refused(capsys, here, USES["predict"](half, autumn), "autumn.nc", *words)
+    refused(capsys, here, USES["predict"](half, august), "august.nc", *words)  # what comes is September
+    assert command(capsys, *USES["predict"](half, june)).code == 0  # July and August
+
+
+def test_facts_of_another_horizon(run: Path, here: Path, capsys: Capsys) -> None:
+    shutil.copytree(run, here / "run")
+    _fact(damping=[[0.5]])(here / "run")
+    data = write_field(here / "other.nc", field())
+    refused(capsys, here, USES["evaluate"](here / "run", data), "other.nc", "data.json", "damping of 1 lead times")
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -80,14 +80,16 @@ def test_training_prints_plain_lines_and_leaves_a_run(config: Path, tmp_path: Pa
     assert (result.returncode, result.stderr) == (0, "")
     run = tmp_path / "[bold]" / "[x]"
     assert {path.name for path in run.iterdir()} == {*RUN_FILES, CHECKPOINTS}
-    first, *steps, scores, picture = result.stdout.splitlines()
+    first, *steps, scoring, scores, picture = result.stdout.splitlines()
     assert first.startswith("backend numpy (")
     assert first.endswith("run directory [bold]/[x]")
     ledger = [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines()]
     assert len(ledger) == 25
-    told = [*range(2, 25, 2), 25]  # ten or so, and the last
+    told = [1, *range(2, 25, 2), 25]  # the first, ten or so, and the last
     assert steps == [f"step {done}/25  loss {ledger[done - 1]['loss']:.4f}" for done in told]
-    overall = json.loads((run / "scores.json").read_text())["overall"]
+    scored = json.loads((run / "scores.json").read_text())
+    assert scoring == f"scoring {scored['sequences']} sequences"
+    overall = scored["overall"]
     mse = {name: scores["mse"] for name, scores in overall.items()}
     assert scores == f"test MSE {mse['model']:.4g}; persistence {mse['persistence']:.4g}"
     assert picture == "forecasts above the truth: [bold]/[x]/forecast.png"
@@ -203,8 +205,8 @@ def test_a_signal_saves_all_that_the_run_needs_to_go_on(
         command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
     ) as process:
         assert process.stdout is not None
-        seen = [process.stdout.readline(), process.stdout.readline()]
-        assert seen[1].startswith("step 50/500  loss ")
+        seen = [process.stdout.readline() for _ in range(3)]
+        assert seen[2].startswith("step 50/500  loss ")
         process.send_signal(number)
         rest, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (code, "")

@@ -41,10 +41,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=False, encoding="utf-8", timeout=120,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
-    assert f"{folder / 'sea.nc'}: 1 channel, 5×7 pixels, 2" in ended.stdout
-    assert "K in training; windows: train 23, validation 2, test 5" in ended.stdout
+    assert f"{folder / 'sea.nc'}: 36 frames, 1 channel, 5×7 pixels\nvalues in training 2" in ended.stdout
+    assert " K; windows: train 23, validation 2, test 5\n" in ended.stdout
     assert "; persistence " in ended.stdout
-    assert ", anomaly persistence " in ended.stdout
+    assert ", damped persistence " in ended.stdout
     assert ", climatology " in ended.stdout
     assert ended.stderr == ""
     return folder
@@ -86,7 +86,7 @@ def test_evaluate_on_other_frames_leaves_the_run_as_it_is(here: Path, capsys: Ca
     assert (ended.code, ended.err) == (0, "")
     assert "other.nc: 8 sequences, in K" in ended.out
     assert list(json.loads((here / "scores.json").read_text())["overall"]) == [
-        "model", "persistence", "anomaly persistence", "climatology",
+        "model", "persistence", "damped persistence", "climatology",
     ]  # fmt: skip
     assert tree(here / "run") == before
 
@@ -108,7 +108,7 @@ def test_predict_to_every_kind_of_file(ending: str, here: Path, capsys: Capsys) 
     assert np.array_equal(frames[:, 0], np.load("again.npy"), equal_nan=True)
     assert np.array_equal(np.isnan(frames[0, 0]), np.isnan(field()[-1]))
     if ending == "nc":
-        assert made.units == "K"
+        assert (made.variable, made.units) == ("temperature", "K")
         assert np.array_equal(made.times, months(4, "2004-01"))  # type: ignore[arg-type]
 
 
@@ -125,9 +125,10 @@ def test_predict_of_the_frames_before_a_test_window_is_that_windows_forecast(her
 def test_report(here: Path, capsys: Capsys) -> None:
     for arguments, page in (((), "run/report.html"), (("-o", "page.html"), "page.html")):
         ended = command(capsys, "report", "run", *arguments)
-        assert (ended.code, ended.err, ended.out) == (0, "", f"{page}: open it in a browser; it needs no network\n")
+        *_, last = ended.out.splitlines()
+        assert (ended.code, ended.err, last) == (0, "", f"{page}: open it in a browser; it needs no network")
         text = Path(page).read_text(encoding="utf-8")
-        for words in ("Forecasts of sea.nc", "anomaly persistence", "5×7 pixels", "training that never saw"[:8]):
+        for words in ("Forecasts of sea.nc", "damped persistence", "5×7 pixels", "training that never saw"[:8]):
             assert words in text
     assert Path("page.html").read_bytes() == Path("run/report.html").read_bytes()
 

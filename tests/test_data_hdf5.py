@@ -43,7 +43,7 @@ def test_packed_or_not_and_of_other_axes(tmp_path: Path, options: Any) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("deep/frames", data=FRAMES.reshape(2, 3, 4, 5).transpose(1, 0, 2, 3), **options)
     series = open_(tmp_path / "a.h5", axes="TNHW", variable="/deep/frames")
-    assert series.runs == (range(3), range(3, 6))
+    assert (series.runs, series.variable) == ((range(3), range(3, 6)), "deep/frames")
     np.testing.assert_array_equal(series.read(1, 5), FRAMES[1:5, None])
 
 

@@ -142,16 +142,18 @@ def test_times_decide_between_parts() -> None:
 
 
 def test_clocks_decide_only_if_they_count_since_the_same_moment() -> None:
-    def ticking(*values: float, units: str) -> Callable[[], Series]:
-        return partial(part, len(values), clock=Axis("time", np.array(values), units))
+    def ticking(*values: float, units: str, calendar: str = "360_day") -> Callable[[], Series]:
+        return partial(part, len(values), clock=Axis("time", np.array(values), units, calendar))
 
-    since = "days since 2001-01-01 360_day"
+    since = "days since 2001-01-01"
     series = concatenated("d", [ticking(0, 1, 2, units=since), ticking(8, 9, units=since)])
     assert series.clock is not None
     assert series.clock.values.tolist() == [0, 1, 2, 8, 9]
+    assert (series.clock.name, series.clock.units, series.clock.calendar) == ("time", since, "360_day")
     assert series.runs == (range(3), range(3, 5))
-    for units in ("days", "days since 2002-01-01 360_day"):
-        other = concatenated("d", [ticking(0, 1, units=units), ticking(0, 1, units="days")])
+    for units, calendar in (("days", "360_day"), ("days since 2002-01-01", "360_day"), (since, "noleap")):
+        second = ticking(0, 1, units=since if calendar == "noleap" else "days")
+        other = concatenated("d", [ticking(0, 1, units=units, calendar=calendar), second])
         assert other.clock is None
         assert other.runs == (range(4),)
 
@@ -168,6 +170,40 @@ def test_parts_must_be_alike(described: dict[str, Any], words: str) -> None:
     alike: dict[str, Any] = {"channels": ("wind",), "units": "m", "y": Axis("lat", np.array([1.0]))}
     with pytest.raises(DataError, match=f"^b.npy: {words}$"):
         concatenated("d", [partial(part, 2, **alike), partial(part, 2, name="b.npy", **(alike | described))])
+
+
+def test_parts_of_one_name_keep_it() -> None:
+    named = partial(part, 2, variable="sst", names={"long_name": "sea surface temperature"})
+    series = concatenated("d", [named, named])
+    assert (series.variable, series.names) == ("sst", {"long_name": "sea surface temperature"})
+    other = concatenated("d", [named, partial(named, variable="sst_2")])
+    assert (other.variable, other.names) == ("", {})
+
+
+def test_what_is_said_of_sequences_and_channels_goes_with_them() -> None:
+    apart = partial(part, 2, sequences=True, channels=("wind",), units="m", x=Axis("lon", np.array([1.0])))
+    series = concatenated("d", [apart, apart])
+    assert (series.name, series.sequences, series.channels, series.units) == ("d", False, ("wind",), "m")
+    assert series.x is not None
+    with pytest.raises(ValueError, match=r"^d: frames must lie in 0 … 4"):
+        series.read(0, 5)
+
+
+@pytest.mark.parametrize(
+    ("units", "calendar", "words"),
+    [
+        ("days since 2001-01-01", "noleap", "its times are in the calendar noleap"),
+        ("", "360_day", "its times are in the calendar 360_day"),
+        ("days since 1066-10-14", "", "its times, in days since 1066-10-14, are no dates from 1678 to 2262"),
+        ("months", "Gregorian", "its times, in months, are no dates from 1678 to 2262"),
+        ("", "standard", "its times have no units"),
+        (None, "", "its frames have no times"),
+    ],
+)
+def test_a_series_says_why_it_has_no_dates(units: str | None, calendar: str, words: str) -> None:
+    clock = None if units is None else Axis("time", np.arange(2.0), units, calendar)
+    assert part(2, clock=clock).undated == words
+    assert part(2, times=days(0, 1)).undated == ""
 
 
 def test_all_files_are_named() -> None:

@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from convlstm.data import scaling as scaling_module
 from convlstm.data.fitting import digest
 from convlstm.data.frame_source import Windows
 from convlstm.data.series import DataError, Series
-from tests.field_runs import TRAINING, field, fit, months, sea, series_of
+from tests.field_runs import TRAINING, WINDOWS, field, fit, months, sea, series_of
+from tests.plain_scores import plain_damping
 
 
 def test_standard_and_seasonal_scaling_leave_mean_0_and_deviation_1_in_training() -> None:
@@ -69,12 +71,15 @@ def test_nothing_is_fitted_on_frames_that_are_scored(scaling: Any) -> None:
     planted = field()
     planted[27:] = 1e30
     one, other = (fit(series_of(frames, months()), scaling=scaling) for frames in (field(), planted))
-    assert replace(one.facts, sha256="") == replace(other.facts, sha256="")
+    assert one.facts == other.facts  # its bounds, its filling and how anomalies fade among them
     assert one.climatology is not None
     assert other.climatology is not None
     assert one.climatology.means.tobytes() == other.climatology.means.tobytes()
     planted[26] = 1e3  # and the last training frame does change it
-    assert fit(series_of(planted, months()), scaling=scaling).facts.scaling != one.facts.scaling
+    changed = fit(series_of(planted, months()), scaling=scaling).facts
+    for name in ("scaling", "highest", "filling", "damping"):
+        if name != "filling" or scaling == "range":  # of the others it is 0
+            assert getattr(changed, name) != getattr(one.facts, name)
 
 
 def test_at_most_so_many_windows_are_scored_spread_over_all_with_the_last() -> None:
@@ -90,15 +95,77 @@ def test_channels_are_scaled_each_for_itself() -> None:
     first, second = source.batch("test", range(3)).frames.transpose(2, 0, 1, 3, 4)
     assert np.allclose(first, -second, atol=1e-3)
     assert source.facts.channels == ("a", "b")
+    assert source.facts.lowest == tuple(float(np.nanmin(frames[TRAINING, c])) for c in (0, 1))
+    assert source.facts.highest == tuple(float(np.nanmax(frames[TRAINING, c])) for c in (0, 1))
 
 
 @pytest.mark.parametrize(("frames", "times", "words"), [
-    (field(), None, 'no times, which .data. scaling "seasonal" needs'),
+    (field(), None, '.data. scaling "seasonal" needs the dates of its frames, and its frames have no times'),
     (field()[:20], months(20), "none of month 12"),
 ])  # fmt: skip
 def test_seasonal_scaling_needs_every_month(frames: Any, times: Any, words: str) -> None:
     with pytest.raises(DataError, match=f"^sea: .*{words}"):
         fit(series_of(frames, times), scaling="seasonal")
+
+
+def periodic(length: int = 36) -> NDArray[np.float32]:
+    """Return twelve frames again and again."""
+    return np.tile(field(12), (-(-length // 12), 1, 1))[:length]
+
+
+@pytest.mark.parametrize(("frames", "times"), [
+    (periodic(), months()),
+    (field(30), np.array([*months(15), *months(15, "2010-03")])),  # of each month but three one frame in training
+])  # fmt: skip
+def test_seasonal_scaling_needs_something_that_differs_from_the_season(frames: Any, times: Any) -> None:
+    words = 'no training frame differs from the mean of its month, so with .data. scaling "seasonal" there is nothing'
+    test, validation = (6, 3) if len(frames) == 36 else (15, 3)
+    series = series_of(frames, times, runs=(range(len(frames)),))
+    with pytest.raises(DataError, match=f"^sea: {words} to learn$"):
+        fit(series, scaling="seasonal", test=test, validation=validation)
+    assert fit(series, test=test, validation=validation).facts.windows  # which the usual scaling needs not
+
+
+# How anomalies fade ---------------------------------------------------------------------------------------------------
+
+
+def twofold() -> NDArray[np.float32]:
+    """Return frames of two channels, the second with other holes and other changes."""
+    second = 1000 - 50 * field()
+    second[3::4, 2] = np.nan
+    second += np.random.default_rng(7).normal(size=second.shape).astype(np.float32) * 60
+    return np.stack([field(), second], 1)
+
+
+@pytest.mark.parametrize(("scaling", "timed"), [("standard", True), ("standard", False), ("seasonal", True)])
+@pytest.mark.parametrize("gap", [0, 2])
+def test_the_damping_is_of_the_lead_times_that_are_predicted(gap: int, scaling: Any, timed: bool) -> None:
+    runs = (range(8), range(8, 36))
+    series = series_of(twofold(), months() if timed else None, runs=runs)
+    source = fit(series, windows=replace(WINDOWS, gap=gap), test=8, validation=1 + gap + 2, scaling=scaling)
+    assert source.climatology is not None
+    stop = 36 - 8 - 3 - gap
+    usual = source.climatology.at(months(stop) if timed else np.arange(stop))
+    expected = plain_damping(twofold()[:stop] - usual, [range(8), range(8, stop)], gap + 2)[gap:]
+    assert np.allclose(source.facts.damping, expected, rtol=1e-12)
+    assert len({round(factor, 3) for of_channels in source.facts.damping for factor in of_channels}) == 4
+
+
+def test_no_bit_depends_on_how_many_frames_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fit(series_of(twofold(), months()), scaling="seasonal")
+    monkeypatch.setattr(scaling_module, "ELEMENTS_AT_ONCE", 3 * 2 * 5 * 7)
+    assert fit(series_of(twofold(), months()), scaling="seasonal").facts == whole.facts
+
+
+def test_a_pixel_without_a_season_fades_and_fills_nothing() -> None:
+    """The one value of a pixel in a month is its own mean, and no anomaly; the pixel without one has none."""
+    frames = field()
+    frames[5:27:12, 4, 4] = np.nan
+    assert fit(series_of(frames, months())).facts.damping != fit(sea()).facts.damping
+    seasonal = fit(series_of(frames, months()), scaling="seasonal")
+    assert np.isnan(seasonal.climatology.means[5, 0, 4, 4])  # type: ignore[union-attr]
+    assert np.isfinite(seasonal.facts.damping).all()
+    assert np.isfinite(seasonal.facts.filling).all()
 
 
 def test_the_digest_is_of_all_files_in_order(tmp_path: Path) -> None:

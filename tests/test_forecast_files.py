@@ -116,6 +116,55 @@ def test_times_are_exact(step: int, tmp_path: Path) -> None:
     assert (read_back(tmp_path / "out.nc")[0].times == times).all()
 
 
+CLOCKS = [
+    Axis("time", np.array([15.5, 45.0, 74.5]), "days since 2001-01-01", "noleap"),
+    Axis("time_centered", np.array([15.0, 45.0, 75.0]), "days since 2001-01-01 12:00:00", "360_day"),
+    Axis("time", np.array([1.0, 2.0, 3.0]), "days since 1066-10-14"),
+    Axis("t", np.array([1.0, 2.0, 3.0]), "months"),
+    Axis("t", np.array([1.0, 2.0, 3.0])),
+]
+
+
+@pytest.mark.parametrize("clock", CLOCKS, ids=["noleap", "360_day", "1066", "months", "numbers"])
+def test_other_calendars_are_kept(clock: Axis, tmp_path: Path) -> None:
+    xarray = pytest.importorskip("xarray")
+    made = on_a_map(times=None, clock=clock)
+    save_forecast(tmp_path / "out.nc", made)
+    found = read_back(tmp_path / "out.nc")[0].clock
+    assert (found.name, found.units, found.calendar) == ("time", clock.units, clock.calendar)
+    assert found.values.tolist() == clock.values.tolist()
+    with xarray.open_dataset(tmp_path / "out.nc", engine="h5netcdf", decode_times=False) as data:
+        assert data.time.values.tolist() == clock.values.tolist()
+        texts = {"units": clock.units, "calendar": clock.calendar, "standard_name": "time", "axis": "T"}
+        assert data.time.attrs == {key: text for key, text in texts.items() if text}
+    save_forecast(tmp_path / "again.nc", made)
+    assert (tmp_path / "out.nc").read_bytes() == (tmp_path / "again.nc").read_bytes()
+
+
+def test_arrays_have_other_calendars_too(tmp_path: Path) -> None:
+    save_forecast(tmp_path / "out.npz", on_a_map(times=None, clock=CLOCKS[0], y=Axis("times_units", np.arange(H))))
+    with np.load(tmp_path / "out.npz", allow_pickle=False) as arrays:
+        assert set(arrays) == {"forecast", "times", "times_units", "y", "x"}
+        assert arrays["times"].tolist() == CLOCKS[0].values.tolist()
+        assert str(arrays["times_units"]) == "days since 2001-01-01 noleap"
+
+
+def test_a_variable_keeps_its_names(tmp_path: Path) -> None:
+    names = {"standard_name": "sea_surface_temperature", "long_name": "warmth of the sea"}
+    save_forecast(tmp_path / "out.nc", on_a_map(names=names))
+    series = open_series(tmp_path / "out.nc")
+    assert (series.variable, series.names, series.units) == ("sst", names, "K")
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [("a/b", "a_b"), (".", "forecast"), ("..", "forecast"), ("a\0b", "forecast"), ("\udc80", "forecast")],
+)
+def test_a_name_that_no_file_can_bear(name: str, kept: str, tmp_path: Path) -> None:
+    save_forecast(tmp_path / "out.nc", forecast(variable=name))
+    assert open_series(tmp_path / "out.nc").variable == kept
+
+
 def test_each_named_channel_is_a_variable(tmp_path: Path) -> None:
     save_forecast(tmp_path / "out.nc", forecast(2, channels=("u", "v"), units="m s-1"))
     for c, name in enumerate("uv"):
@@ -263,6 +312,8 @@ def test_what_is_not_installed_is_said_before_any_work(
         ({"shown": frames()[:0]}, "shown must have shape"),
         ({"channels": ("u", "v")}, "channels must name each of 1"),
         ({"times": TIMES[:2]}, r"times must have shape \(3,\)"),
+        ({"clock": Axis("t", np.zeros(T - 1))}, r"clock must have shape \(3,\)"),
+        ({"clock": Axis("t", np.zeros(T)), "times": TIMES}, "one must be None"),
         ({"y": Axis("y", np.zeros(W))}, r"y must have shape \(4,\)"),
         ({"x": Axis("x", np.zeros(H))}, r"x must have shape \(5,\)"),
     ],

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,8 +28,11 @@ def sea(tmp_path: Path) -> Path:
     return write_field(tmp_path / "sea.nc", field())
 
 
-def test_facts_and_climatology_come_back(sea: Path, tmp_path: Path) -> None:
-    source = open_source(config_of(sea))
+@pytest.mark.parametrize("missing", [np.s_[:0], np.s_[5:27:12, 4, 4]], ids=["land alone", "a pixel in June"])
+def test_facts_and_climatology_come_back(missing: Any, sea: Path, tmp_path: Path) -> None:
+    frames = field()
+    frames[missing] = np.nan
+    source = open_source(config_of(write_field(sea, frames)))
     save_data(tmp_path, source)
     assert read_facts(tmp_path / "data.json") == source.facts
     kept = load_climatology(tmp_path, source.facts)
@@ -73,10 +77,14 @@ def test_data_that_changed_are_refused_by_their_name(change: Callable[[Path], No
         check_data(tmp_path, open_source(config_of(sea)))
 
 
-def test_another_reading_of_the_same_file_is_refused(sea: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", [
+    {"units": "degC"}, {"lowest": [280.0]}, {"filling": [0.5]}, {"damping": [[0.5], [0.25]]}, {"rows": [20.0, -20.0]},
+    {"columns": None},
+])  # fmt: skip
+def test_another_reading_of_the_same_file_is_refused(change: dict[str, Any], sea: Path, tmp_path: Path) -> None:
     save_data(tmp_path, open_source(config_of(sea)))
     values = json.loads((tmp_path / "data.json").read_text())
-    (tmp_path / "data.json").write_text(json.dumps({**values, "units": "degC"}))
+    (tmp_path / "data.json").write_text(json.dumps({**values, **change}))
     with pytest.raises(DataError, match=rf"^{sea}: .*data.json says other things of it"):
         check_data(tmp_path, open_source(config_of(sea)))
 

@@ -44,8 +44,9 @@ def test_a_page_of_frames(run: Path) -> None:
     assert list(made.losses) == [entry.loss for entry in entries]
     assert [step for step, _ in made.validation] == [2, 4]
     assert made.config == (run / "config.toml").read_text()
-    assert dict(made.facts)["scored on"] == "5 sequences that training never saw"
-    assert made.limits is None
+    assert dict(made.facts)["scored on"] == "5 forecasts of frames that training never saw"
+    values = np.concatenate([f[np.isfinite(f)] for film in made.films for f in (film.shown, film.truth)])
+    assert made.limits == tuple(np.percentile(values, [0.5, 99.5]))  # not one pixel of heavy rain
     assert made.step_name == "frame"
 
 
@@ -95,9 +96,10 @@ def test_a_page_of_one_test_sequence_has_one_film(tmp_path: Path) -> None:
     config = config_of(write_field(tmp_path / "sea.nc", field()), test_sequences=1, validation_sequences=0)
     made = page(trained(tmp_path / "run", config, steps=1))
     assert [film.name for film in made.films] == ["test sequence 1 of 1"]
+    assert dict(made.facts)["scored on"] == "1 forecast of frames that training never saw"
     assert made.validation == []
     assert made.units == "K"
-    assert list(made.overall) == ["model", "persistence", "anomaly persistence", "climatology"]
+    assert list(made.overall) == ["model", "persistence", "damped persistence", "climatology"]
 
 
 def test_a_page_of_digits_is_grey(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from convlstm import sources
 from convlstm.config import PRESETS, ConfigError
 from convlstm.data.frame_source import FrameSource
+from convlstm.data.series import DataError
 from convlstm.sources import open_others, open_source
 from tests.field_runs import Field, batch_of, config_of, field, months, trained, write_field
 from tests.runs import changed
@@ -113,6 +114,39 @@ def test_settings_reach_the_frames(tmp_path: Path) -> None:
     assert open_source(tenth_and_fifth).facts.windows == {"train": 21, "validation": 2, "test": 6}
     other = open_others(config, config.data.path, source.facts, source.climatology)
     assert other.count("test") == 36 - 6 + 1
+
+
+@pytest.mark.parametrize("T", [10, 12, 15, 20])
+@pytest.mark.parametrize("N", range(3, 16))
+def test_of_sequences_whole_ones_are_held_back(N: int, T: int, tmp_path: Path) -> None:
+    """With the preset as it is; of each frame every pixel is its number."""
+    np.save(tmp_path / "N.npy", np.arange(N * T).reshape(N, T, 1, 1, 1) + np.zeros((1, 3, 3)))
+    source = open_source(changed(PRESETS["frames"], path=str(tmp_path / "N.npy"), test_sequences=10**6,
+                                 validation_sequences=10**6))  # fmt: skip
+    test, validation = max(1, N // 5), max(1, N // 10)
+    numbers = {"validation": range(N - test - validation, N - test), "test": range(N - test, N)}
+    for split, sequences in numbers.items():
+        frames = source.batch(split, range(source.count(split))).raw[..., 0, 0, 0]  # type: ignore[arg-type]
+        assert list(frames[:, 0]) == [n * T + first for n in sequences for first in range(T - 9)]
+    train = source.facts.windows["train"]  # type: ignore[index]
+    firsts = source.batch("train", range(train)).raw[:, 0, 0, 0, 0]
+    assert sorted(firsts) == [n * T + first for n in range(N - test - validation) for first in range(T - 9)]
+
+
+@pytest.mark.parametrize(("N", "settings", "fine"), [
+    (1, {}, False), (1, {"validation_sequences": 0}, False), (2, {}, False), (2, {"validation_sequences": 0}, True),
+    (3, {}, True),
+])  # fmt: skip
+def test_of_few_sequences_none_may_be_left(N: int, settings: dict[str, Any], fine: bool, tmp_path: Path) -> None:
+    np.save(tmp_path / "N.npy", np.random.default_rng(0).random((N, 10, 1, 3, 3)))
+    config = changed(PRESETS["frames"], path=str(tmp_path / "N.npy"), **settings)
+    if fine:
+        assert open_source(config).count("test") > 0
+        return
+    with pytest.raises(
+        DataError, match=rf"N\.npy: \d+ frames for validation and 10 for the test leave none of its {N}0"
+    ):
+        open_source(config)
 
 
 def test_no_path() -> None:

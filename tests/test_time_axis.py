@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convlstm.time_axis import times_after
+from convlstm.data.series import Axis
+from convlstm.time_axis import clock_after, times_after
 
 
 def at(*texts: str) -> Any:
@@ -88,3 +89,81 @@ def test_a_step_below_a_month_goes_on_to_the_nanosecond(start: int, step: int, c
 def test_what_cannot_go_on(times: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         times_after(times, 1)
+
+
+# Calendars of climate models ------------------------------------------------------------------------------------------
+
+NOLEAP = np.cumsum([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 31, 28, 31, 30])  # from January 2003
+SINCE = "days since 2003-01-01"
+
+
+def clock(values: Any, calendar: str = "noleap", units: str = SINCE) -> Axis:
+    numbers = np.array(values, np.float64)
+    numbers.setflags(write=False)
+    return Axis("time", numbers, units, calendar)
+
+
+def check(known: Axis, following: Any) -> None:
+    found = clock_after(known, len(following))
+    assert found.values.dtype == np.float64
+    assert found.values.tolist() == list(following)
+    assert (found.name, found.units, found.calendar) == (known.name, known.units, known.calendar)
+
+
+@pytest.mark.parametrize("seen", range(2, 15))
+@pytest.mark.parametrize(
+    "values",
+    [NOLEAP[:-1], (NOLEAP[1:] + NOLEAP[:-1]) / 2, NOLEAP[1:] - 1, NOLEAP[:-1] + 14.25],
+    ids=["first day", "middle", "last day", "mid-month day"],
+)
+def test_months_without_leap_days_go_on(values: Any, seen: int) -> None:
+    check(clock(values[:seen]), values[seen:].tolist())
+    check(clock(values[:seen] * 24, units="hours since 2003-01-01 00:00:00"), (values[seen:] * 24).tolist())
+
+
+@pytest.mark.parametrize(
+    ("known", "following"),
+    [
+        (clock([15, 45, 75], "360_day"), [105, 135]),
+        (clock([0, 90, 180], "360_day"), [270, 360]),
+        (clock([0, 1, 2], "360_day"), [3, 4]),
+        (clock([0, 365, 730]), [1095, 1460]),  # years: 2004 has no leap day
+        (clock([0, 366], "366_day"), [732]),
+        (clock([0, 366, 731], "julian", "days since 1900-01-01"), [1096, 1461, 1827]),  # 1900 has a leap day
+        (clock([31, 59], units="days since 2004-01-01"), [90]),
+        (clock([30, 60], "360_day"), [90]),
+        (clock([28, 29, 30, 31]), [32, 33]),
+        (clock([0, 31, 59], ""), [90, 121]),  # the median, of a calendar that is not known
+        (clock([0, 31, 59], units="fortnights since the flood"), [90]),
+        (clock([0, 1, 2], units="months"), [3, 4]),
+        (clock([3.0, 3.25, 9.0, 9.25], units=""), [9.5]),
+        (clock([1e17, 2e17]), [3e17]),
+    ],
+)
+def test_a_clock_goes_on(known: Axis, following: Any) -> None:
+    check(known, following)
+
+
+@settings(deadline=None)
+@given(
+    calendar=st.sampled_from(["noleap", "360_day", "julian", "", "all_leap"]),
+    start=st.integers(-(10**6), 10**6),
+    step=st.integers(1, 27 * 4),
+    count=st.integers(4, 9),
+    horizon=st.integers(1, 9),
+)
+def test_a_clock_below_a_month_goes_on_by_its_step(
+    calendar: str, start: int, step: int, count: int, horizon: int
+) -> None:
+    values = (start + step * np.arange(count + horizon)) / 4
+    check(clock(values[:count], calendar), values[count:].tolist())
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [([1], "at least two"), ([[1, 2]], "at least two"), ([2, 1], "must grow"), ([1, 1], "must grow"),
+     ([1, np.nan], "none be missing")],
+)  # fmt: skip
+def test_what_clock_cannot_go_on(values: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        clock_after(clock(values), 1)

@@ -44,12 +44,12 @@ def write_json(path: Path | None, data: object) -> None:
 
 @contextmanager
 def progress_of(steps: int) -> Iterator[Callable[[int, float], None]]:
-    """Show a bar on a terminal, ten to twenty plain lines elsewhere."""
+    """Show a bar on a terminal, ten to twenty plain lines elsewhere, the first of them after the first step."""
     if not console.is_terminal:
         every = max(1, steps // 10)
 
         def line(done: int, loss: float) -> None:
-            if done % every == 0 or done == steps:
+            if done % every == 0 or done in (1, steps):
                 print(f"step {done}/{steps}  loss {loss:.4f}", flush=True)
 
         yield line

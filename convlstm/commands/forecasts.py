@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from convlstm.commands.app import JsonFile, app, check_json_target, console, write_json
@@ -13,6 +16,10 @@ from convlstm.whole_files import write_whole
 
 if TYPE_CHECKING:
     from convlstm.data.facts import Facts
+    from convlstm.data.source import Source
+    from convlstm.trained_run import TrainedRun
+
+WIDEST = 200  # characters of a table
 
 RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="A run directory that holds a trained model.")]
 Backend = Annotated[str, typer.Option(help='"auto", "numpy", "cupy" or "cupy:1".')]
@@ -23,7 +30,9 @@ Data = Annotated[
 Thresholds = Annotated[
     list[float] | None,
     typer.Option(
-        "--threshold", help="Of CSI, POD and FAR, in the data's units; may be repeated. Default 0.5 for brightness."
+        "--threshold",
+        metavar="NUMBER",
+        help="Of CSI, POD and FAR, in the data's units; may be repeated. Default 0.5 for brightness.",
     ),
 ]
 
@@ -35,31 +44,59 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Score a trained model beside persistence and climatology, by lead time."""
     from convlstm.metrics import unit_of
-    from convlstm.scoring import evaluate
     from convlstm.trained_run import trained_run
 
     check_json_target(json_file)
     run = trained_run(Path(directory), backend)
     source = run.source(data)
-    scores = evaluate(
-        run.config, run.model(source.shape), source, thresholds=_thresholds(threshold, source.facts), structural=True
-    )
+    _tell_of_the_run(run)
+    if data is not None and Path(data).resolve() == Path(run.config.data.path).resolve():
+        console.print(f"{data} is what the run was trained on: most of these frames are no test of it")
+    scores = _scores(run, source, threshold)
     if data is None:
         write_json(run.directory / "evaluation.json", scores)
     write_json(json_file, scores)
     units = f", in {scores['units']}" if scores["units"] else ""
     console.print(f"{source.facts.name}: {scores['sequences']} sequences{units}")
-    console.print(_overall(scores))
+    _print(_overall(scores))
     for name in scores["overall"]["model"]:
         console.print(f" {name}: {unit_of(name)}")
-    console.print(_by_lead_time(scores))
+    _print(_by_lead_time(scores))
+
+
+def _tell_of_the_run(run: TrainedRun) -> None:
+    """Say where training was ended early."""
+    from convlstm.ledger import read_ledger
+    from convlstm.resume import as_argument
+
+    steps, asked = len(read_ledger(run.directory / "ledger.jsonl")), run.config.training.steps
+    if steps < asked:
+        go_on = f"go on with: convlstm train --resume {shlex.quote(as_argument(run.directory))}"
+        console.print(f"{run.directory}: trained for {steps} of {asked} steps; {go_on}")
+
+
+def _scores(run: TrainedRun, source: Source, threshold: list[float] | None) -> dict[str, Any]:
+    """Return all scores, those without scikit-image that do not need it."""
+    from convlstm.scoring import evaluate
+
+    structural = importlib.util.find_spec("skimage") is not None
+    if not structural:
+        console.print('without SSIM and PSNR, which need scikit-image; in the clone, pip install ".[scores]"')
+    console.print(f"scoring {source.count('test')} sequences")
+    thresholds = _thresholds(threshold, source.facts)
+    return evaluate(run.config, run.model(source.shape), source, thresholds=thresholds, structural=structural)
+
+
+def _print(table: Table) -> None:
+    """Print a table whole, however narrow the window: a number without its last digits is another one."""
+    Console(width=WIDEST, highlight=False).print(table)
 
 
 def _thresholds(given: list[float] | None, facts: Facts) -> list[float]:
     """Return the thresholds; without any the middle of brightness, where the data are that."""
     if given:
         return given
-    return [0.5] if facts.lowest >= 0 and facts.highest <= 1 else []
+    return [0.5] if min(facts.lowest) >= 0 and max(facts.highest) <= 1 else []
 
 
 def _overall(scores: dict[str, Any]) -> Table:
@@ -112,6 +149,9 @@ def predict(
     save_forecast(out, forecast)
     T, C, H, W = forecast.frames.shape
     when = "" if forecast.times is None else f", {_day(forecast.times[0])} … {_day(forecast.times[-1])}"
+    if forecast.clock is not None:
+        when = f", {forecast.clock.values[0]:g} … {forecast.clock.values[-1]:g} {forecast.clock.units}"
+    _tell_of_the_run(run)
     console.print(f"{out}: {T} frames, {C} channel{'s' * (C > 1)}, {H}×{W} pixels{when}")
 
 
@@ -130,16 +170,14 @@ def report(
     """Write one HTML page on a run: its forecasts moving, scores, loss, settings, and what proves it."""
     from convlstm.page.document import page_html
     from convlstm.run_page import page_of
-    from convlstm.scoring import evaluate
     from convlstm.trained_run import trained_run
 
     run = trained_run(Path(directory), backend)
     target = run.directory / "report.html" if out is None else out
     _check_page_target(target)
     source = run.source()
-    scores = evaluate(
-        run.config, run.model(source.shape), source, thresholds=_thresholds(threshold, source.facts), structural=True
-    )
+    _tell_of_the_run(run)
+    scores = _scores(run, source, threshold)
     write_whole(target, page_html(page_of(run, scores, source)).encode())
     console.print(f"{target}: open it in a browser; it needs no network")
 

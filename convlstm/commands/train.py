@@ -122,14 +122,17 @@ def _with_absolute_paths(config: Config) -> Config:
 
 def _tell_of(source: Source) -> None:
     """Say what was found where frames are read from files."""
-    facts = source.facts
-    if facts.windows is not None:
-        windows = ", ".join(f"{split} {count}" for split, count in facts.windows.items())
-        C, H, W = facts.shape
-        values = f"{facts.lowest:.6g} … {facts.highest:.6g} {facts.units}".rstrip()
-        console.print(
-            f"{facts.name}: {C} channel{'s' * (C > 1)}, {H}×{W} pixels, {values} in training; windows: {windows}"
-        )
+    from convlstm.data.frame_source import FrameSource
+
+    if not isinstance(source, FrameSource):
+        return
+    facts, (T, C, H, W), stretches = source.facts, source.series.shape, len(source.series.runs)
+    parts = f" in {stretches} stretches" if stretches > 1 else ""
+    ranges = [f"{low:.6g} … {high:.6g}" for low, high in zip(facts.lowest, facts.highest, strict=True)]
+    values = f"{', '.join(ranges)} {facts.units}".rstrip()
+    windows = ", ".join(f"{split} {count}" for split, count in (facts.windows or {}).items())
+    console.print(f"{facts.name}: {T} frames{parts}, {C} channel{'s' * (C > 1)}, {H}×{W} pixels")
+    console.print(f"values in training {values}; windows: {windows}")
 
 
 @dataclass(frozen=True)
@@ -172,10 +175,16 @@ def _train_and_tell(run: _Run, resumption: Resumption | None, tensorboard: bool)
     config, directory, chosen = run.config, run.directory, get_backend(run.backend)
     console.print(f"backend {chosen.name} ({chosen.description}); run directory {directory}")
     go_on = f"go on with: convlstm train --resume {shlex.quote(as_argument(directory))}"
+
+    def tell(done: int, loss: float) -> None:
+        report(done, loss)
+        if done == config.training.steps:
+            console.print(f"scoring {run.source.count('test')} sequences")
+
     try:
         with progress_of(config.training.steps) as report:
             outcome = train(
-                config, directory, backend=run.backend, report=report, resumption=resumption, source=run.source,
+                config, directory, backend=run.backend, report=tell, resumption=resumption, source=run.source,
                 events=tensorboard,
             )  # fmt: skip
     except KeyboardInterrupt:  # the second Ctrl-C, or one after the last step
@@ -192,7 +201,8 @@ def _train_and_tell(run: _Run, resumption: Resumption | None, tensorboard: bool)
         overall = {name: scores["mse"] for name, scores in outcome.scores["overall"].items()}
         mse = {name: "–" if score is None else f"{score:.4g}" for name, score in overall.items()}
         others = ", ".join(f"{name} {mse[name]}" for name in mse if name != "model")
-        console.print(f"test MSE {mse['model']}; {others}")
+        units = f" (of values in {outcome.scores['units']})" if outcome.scores["units"] else ""
+        console.print(f"test MSE {mse['model']}; {others}{units}")
     picture, fault = directory / "forecast.png", outcome.no_forecast
     console.print(f"forecasts above the truth: {picture}" if fault is None else f"no {picture}: {fault}")
 

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlstm.data.climatology import Climatology, ClimatologySums
+from convlstm.data.damping import damping
 from convlstm.data.facts import Facts
-from convlstm.data.frame_source import FrameSource, Windows, times_of
+from convlstm.data.frame_source import FrameSource, Windows, ends, times_of
 from convlstm.data.scaling import (
     Moments,
     check_something_to_learn,
@@ -53,17 +54,32 @@ def fitted(
     seen, seasonal = _survey(series, targets["train"]), scaling == "seasonal"
     cut["train"] = _with_a_value(series, cut["train"], windows, seen.valued)
     cut = {s: firsts if s == "train" else _spread(firsts, most[s]) for s, firsts in cut.items()}
-    values = seen.moments
-    if seasonal:
-        _check_months(series, targets["train"])
-        values = moments_of(replace(series, read=_without_season(series, seen.usual)), targets["train"])
+    usual = seen.usual if seasonal else seen.usual.filled()
+    anomalies = replace(series, read=_without_season(series, usual))
+    values = _seasonal_moments(series, anomalies, targets["train"]) if seasonal else seen.moments
     _check_scored(series, targets)
+    fit = scaling_from(values, "standard" if scaling == "seasonal" else scaling)
+    factors = damping(anomalies, targets["train"], windows.gap + windows.horizon)[windows.gap :]
     facts = Facts(
-        series.name, series.shape[1:], scaling_from(values, "standard" if scaling == "seasonal" else scaling),
-        float(seen.moments.lowest.min()), float(seen.moments.highest.max()), series.channels, series.units,
-        {split: len(of_split) for split, of_split in cut.items()}, digest(series),
+        series.name, series.shape[1:], fit, tuple(seen.moments.lowest.tolist()), tuple(seen.moments.highest.tolist()),
+        filling=tuple(((values.mean - fit.offset) / fit.scale).tolist()), damping=tuple(map(tuple, factors.tolist())),
+        rows=ends(series.y), columns=ends(series.x), channels=series.channels, variable=series.variable,
+        units=series.units,
+        windows={split: len(of_split) for split, of_split in cut.items()}, sha256=digest(series),
     )  # fmt: skip
-    return FrameSource(series, windows, facts, cut, climatology=seen.usual, seasonal=seasonal, patch=patch, seed=seed)
+    return FrameSource(series, windows, facts, cut, climatology=usual, seasonal=seasonal, patch=patch, seed=seed)
+
+
+def _seasonal_moments(series: Series, anomalies: Series, training: Sequence[range]) -> Moments:
+    """Return the moments of what differs from the mean of the month."""
+    _check_months(series, training)
+    try:
+        return moments_of(anomalies, training)
+    except DataError:  # whatever is wrong with the values themselves was said before
+        raise DataError(
+            f"{series.name}: no training frame differs from the mean of its month, so with [data] scaling "
+            '"seasonal" there is nothing to learn'
+        ) from None
 
 
 class Survey(NamedTuple):
@@ -72,7 +88,7 @@ class Survey(NamedTuple):
     Attributes:
         valued: which of all frames are training frames that have a value, (T,).
         moments: of their values.
-        usual: their climatology, filled.
+        usual: their climatology.
     """
 
     valued: NDArray[np.bool_]
@@ -88,7 +104,7 @@ def _survey(series: Series, training: Sequence[range]) -> Survey:
         moments = moments_with(moments, series, numbers, frames)
         sums.add(numbers, frames)
     check_something_to_learn(series, moments)
-    return Survey(valued, moments, sums.climatology().filled())
+    return Survey(valued, moments, sums.climatology())
 
 
 def _with_a_value(
@@ -137,7 +153,7 @@ def _without_season(series: Series, usual: Climatology) -> Callable[[int, int], 
 def _check_months(series: Series, training: Sequence[range]) -> None:
     """Check that there is a mean of every month that occurs."""
     if series.times is None:
-        raise DataError(f'{series.name}: its frames have no times, which [data] scaling "seasonal" needs')
+        raise DataError(f'{series.name}: [data] scaling "seasonal" needs the dates of its frames, and {series.undated}')
     months = series.times.astype("datetime64[M]").astype(np.int64) % 12
     lacking = set(months) - {month for part in training for month in months[part.start : part.stop]}
     if lacking:

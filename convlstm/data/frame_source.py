@@ -3,8 +3,9 @@
     scaled = (value - season - offset) / scale           season: the mean of the frame's calendar month, or 0
     value  = scaled · scale + offset + season
 
-A missing value is read as 0, the mean of what training saw, and counts in no loss and no score.  So do the pixels that
-are added to the right and below where a patch does not divide the size of a frame.
+A missing value is read as the last one of its pixel in the window, or, where it had none yet, as the mean of what
+training saw; it counts in no loss and no score.  No more do the pixels that are added to the right and below where a
+patch does not divide the size of a frame.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from convlstm.data.climatology import Climatology
 from convlstm.data.facts import Facts
-from convlstm.data.series import DataError, Series, south_first
+from convlstm.data.series import Axis, DataError, Series, south_first
 from convlstm.data.source import Batch, Frames, Scored, Split
 from convlstm.data.windows import starts, windows_of
 
@@ -90,21 +91,44 @@ class FrameSource:
         season = self.season(times)
         scaled = self.facts.scaling.apply(raw if season is None or not self._seasonal else raw - season)
         there = np.isfinite(scaled)
+        filled = _filled(scaled, there, self.facts.filling)
         padding = [(0, full - size) for full, size in zip(self.shape[1:], raw.shape[3:], strict=True)]
         valid = np.pad(there, [(0, 0)] * 3 + padding)
         valid[:, self.windows.context : self.windows.context + self.windows.gap] = False
-        frames = np.pad(np.where(there, scaled, np.float32(0)), [(0, 0)] * 3 + padding)
+        H, W = raw.shape[3:]
+        frames = np.zeros(valid.shape, np.float32) + np.array(self.facts.filling, np.float32)[:, None, None]
+        frames[..., :H, :W] = filled
         return Batch(frames, valid, raw, season)
 
     def season(self, times: NDArray[Any]) -> Frames | None:
-        """Return the climatology at some of the `times_of` a series, (…, C, H, W)."""
-        return None if self.climatology is None else self.climatology.at(times)
+        """Return the climatology at some of the `times_of` a series, (…, C, H, W).
+
+        Raises:
+            DataError: the model knows the seasons, but not that of all these times.
+        """
+        if self.climatology is None:
+            return None
+        season = self.climatology.at(times)
+        if self._seasonal and np.isnan(season).all(axis=(-3, -2, -1)).any():
+            raise DataError(
+                f"{self.series.name}: the model was trained on no frames of some of the months that it needs"
+            )
+        return season
 
     def undo(self, frames: Frames, season: Frames | None) -> Frames:
         """Return a model's frames in the data's own units and size."""
         H, W = self.facts.shape[1:]
         values = self.facts.scaling.undo(frames[..., :H, :W])
         return values + season if self._seasonal and season is not None else values
+
+
+def _filled(frames: Frames, there: NDArray[np.bool_], never: tuple[float, ...]) -> Frames:
+    """Return frames (N, T, C, H, W) with the last value of a pixel where none is there, or `never` of its channel."""
+    last = np.broadcast_to(np.array(never, np.float32)[:, None, None], frames[:, 0].shape)
+    filled = np.zeros_like(frames)
+    for t in range(frames.shape[1]):
+        last = filled[:, t] = np.where(there[:, t], frames[:, t], last)
+    return filled
 
 
 def times_of(series: Series) -> NDArray[Any]:
@@ -132,24 +156,71 @@ def of_others(
             no times; the message begins with their name.
     """
     _check_like(series, facts)
-    if seasonal and (series.times is None or series.shape[1:] != facts.shape):
-        right = "×".join(map(str, facts.shape[1:]))
-        raise DataError(f"{series.name}: the model knows the seasons, so it needs frames of {right} pixels with times")
-    by_month = climatology is not None and len(climatology.means) > 1
-    if series.shape[1:] != facts.shape or (by_month and series.times is None):
+    same_map = series.shape[1:] == facts.shape and _same_place(series, facts)
+    if seasonal and (series.times is None or not same_map):
+        raise DataError(f"{series.name}: the model knows the seasons of each pixel: {_lacking(series, facts)}")
+    if climatology is not None and len(facts.damping) != windows.horizon:
+        known = f"the damping of {len(facts.damping)} lead times, and {windows.horizon} are predicted"
+        raise DataError(f"{series.name}: cannot be scored: what the run's data.json holds is {known}")
+    if not same_map or (climatology is not None and len(climatology.means) > 1 and series.times is None):
         climatology = None  # it tells nothing of these frames
     cut = np.zeros(0, np.int64)
     if whole:
         cut = starts("test", series.runs, series.runs, **asdict(windows), name=series.name)
     return FrameSource(
-        series, windows, replace(facts, name=series.name, shape=series.shape[1:]), {"test": cut},
+        series, windows, replace(facts, name=series.name, shape=series.shape[1:], sha256=""), {"test": cut},
         climatology=climatology, seasonal=seasonal, patch=patch, seed=0,
     )  # fmt: skip
 
 
 def _check_like(series: Series, facts: Facts) -> None:
     """Check that a model of these facts can read the series."""
+    name = series.name
     if series.shape[1] != facts.shape[0]:
-        raise DataError(f"{series.name}: its frames have {series.shape[1]} channels; the model reads {facts.shape[0]}")
+        raise DataError(f"{name}: its frames have {series.shape[1]} channels; the model reads {facts.shape[0]}")
+    if series.channels and facts.channels and series.channels != facts.channels:
+        given, right = ", ".join(series.channels), ", ".join(facts.channels)
+        raise DataError(f"{name}: its channels are {given}; the model reads {right}")
     if series.units and facts.units and series.units != facts.units:
-        raise DataError(f"{series.name}: its values are in {series.units}; the model learnt them in {facts.units}")
+        raise DataError(f"{name}: its values are in {series.units}; the model learnt them in {facts.units}")
+    for what, axis, other in (("rows", series.y, facts.rows), ("columns", series.x, facts.columns)):
+        own = ends(axis) if _one_way(axis) else None
+        if own is not None and other is not None and (own[1] - own[0]) * (other[1] - other[0]) < 0:
+            raise DataError(f"{name}: its {what} go from {own[0]:g} to {own[1]:g}; the model's the other way")
+
+
+def _one_way(axis: Axis | None) -> bool:
+    """Say whether an axis grows, or shrinks, throughout; longitudes 0 … 180, -179 … -1 do neither."""
+    if axis is None or ends(axis) is None:
+        return False
+    steps = np.diff(axis.values.astype(np.float64))
+    return bool((steps > 0).all() or (steps < 0).all())
+
+
+def _same_place(series: Series, facts: Facts) -> bool:
+    """Say whether nothing speaks against frames of the same size being of the same map, to a tenth of a pixel."""
+    sizes = series.shape[2:]
+    for size, own, other in zip(sizes, (ends(series.y), ends(series.x)), (facts.rows, facts.columns), strict=True):
+        if own is None or other is None:
+            continue
+        pixel = abs(other[1] - other[0]) / max(size - 1, 1)
+        if not np.allclose(own, other, rtol=1e-6, atol=0.1 * pixel):  # a lone row may have been rounded to float32
+            return False
+    return True
+
+
+def _lacking(series: Series, facts: Facts) -> str:
+    """Say what frames lack to have known seasons."""
+    if series.times is None:
+        return series.undated
+    given, right = ("×".join(map(str, shape[1:])) for shape in (series.shape[1:], facts.shape))
+    return f"these frames are of another map than {right} pixels where it learnt" + (
+        f"; got {given}" if given != right else ""
+    )
+
+
+def ends(axis: Axis | None) -> tuple[float, float] | None:
+    """Return where the first and the last row or column lie; None where that is not known, or not a number."""
+    if axis is None or axis.values.dtype.kind not in "iuf" or not np.isfinite(axis.values[[0, -1]]).all():
+        return None
+    return float(axis.values[0]), float(axis.values[-1])

@@ -46,7 +46,7 @@ def open_hdf5(path: Path, name: str, wanted: Wanted) -> Series:
             return packing.undo(np.asarray(dataset[index]))
 
     units = units.decode(errors="replace") if isinstance(units, bytes) else f"{units}"
-    return series_of(name, layout, take, wanted.missing, units=units, files=(path,))
+    return series_of(name, layout, take, wanted.missing, units=units, files=(path,), variable=variable)
 
 
 def _check_kind(path: Path, name: str, is_hdf5: bool) -> None:

@@ -73,6 +73,8 @@ def open_netcdf(path: Path, name: str, wanted: Wanted) -> Series:
             raise DataError(f"{label}: cannot be one channel each; they have an axis of channels, {roles.channels}")
         layout = Layout(layout.axes + "C", (*layout.sizes, len(variables)))
         fields["channels"] = tuple(variables)
+    else:
+        fields |= {"variable": variables[0], "names": _names(dataset, variables[0])}
     fields["units"] = _units(dataset, variables)
     take = _Taking(dataset, label, variables)
     return series_of(name, layout, take, wanted.missing, files=(path,), **fields)
@@ -240,15 +242,25 @@ def _metadata(name: str, dataset: Any, roles: _Roles, times: dict[str, str]) -> 
 
 
 def _units(dataset: Any, variables: Sequence[str]) -> str:
-    units = (str(dataset[variable].attrs.get("units", "")) for variable in variables)
-    return ", ".join(dict.fromkeys(each for each in units if each))
+    units = [_text(dataset, variable, "units") for variable in variables]
+    return units[0] if len(set(units)) == 1 else ", ".join(each or "1" for each in units)
+
+
+def _names(dataset: Any, variable: str) -> dict[str, str]:
+    names = {key: _text(dataset, variable, key) for key in ("standard_name", "long_name")}
+    return {key: name for key, name in names.items() if name}
+
+
+def _text(dataset: Any, variable: str, key: str) -> str:
+    """Return an attribute without what is not printable, such as the zero that ends it in C; "" if it has none."""
+    return "".join(filter(str.isprintable, str(dataset.variables[variable].attrs.get(key, ""))))
 
 
 def _axis(dataset: Any, dimension: str) -> Axis | None:
     held = dataset.variables.get(dimension)
     if held is None or held.dims != (dimension,) or not is_number(held.dtype):
         return None
-    return Axis(dimension, np.array(held.values), str(held.attrs.get("units", "")))
+    return Axis(dimension, np.array(held.values), _text(dataset, dimension, "units"))
 
 
 def _decoded_times(dataset: Any, variable: str) -> tuple[NDArray[np.datetime64] | None, Axis | None]:
@@ -256,9 +268,8 @@ def _decoded_times(dataset: Any, variable: str) -> tuple[NDArray[np.datetime64] 
     import xarray
 
     alone = xarray.Dataset({"times": dataset.variables[variable]})
-    attributes = dataset.variables[variable].attrs
-    units = " ".join(str(attributes[key]) for key in ("units", "calendar") if key in attributes)
-    clock = Axis(variable, np.array(alone["times"].values, np.float64, ndmin=1), units)
+    units, calendar = (_text(dataset, variable, key) for key in ("units", "calendar"))
+    clock = Axis(variable, np.array(alone["times"].values, np.float64, ndmin=1), units, calendar)
     try:
         dates = np.atleast_1d(xarray.decode_cf(alone)["times"].values)
     except (ValueError, OverflowError, ImportError):  # it would need the package cftime

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ Read = Callable[[int, int], NDArray[np.float32]]
 
 OPEN_FILES = 4  # of a folder, at a time
 LONGEST_STEP = 1.5  # times the median step; a longer one is a hole
+GREGORIAN = ("", "standard", "gregorian", "proleptic_gregorian")  # calendars that datetime64 knows, some years of them
 
 
 class DataError(ValueError):
@@ -36,6 +37,7 @@ class Axis:
     name: str
     values: NDArray[Any]  # (H,), (W,) or (T,)
     units: str = ""
+    calendar: str = ""  # of time, as the file names it
 
 
 def south_first(y: Axis | None) -> bool:
@@ -56,13 +58,34 @@ class Series:
     read: Read  # (start, stop) -> frames start … stop - 1, (n, C, H, W), a new array, NaN where missing
     runs: tuple[range, ...]
     channels: tuple[str, ...] = ()  # a name for each, or none
-    units: str = ""  # of the values
+    units: str = ""  # of the values; of channels that differ each, see `units_of_channels`
     times: NDArray[np.datetime64] | None = None  # (T,), datetime64[ns]
     clock: Axis | None = None  # (T,), numbers, where the file's times are none that datetime64 knows
     y: Axis | None = None
     x: Axis | None = None
     files: tuple[Path, ...] = ()  # all that it is read from
     sequences: bool = False  # it has an axis N: its frames go on in no other file
+    variable: str = ""  # what the file calls the frames; "" where they are several variables, or have no name
+    names: Mapping[str, str] = field(default_factory=dict)  # the variable's standard_name and long_name, if it has them
+
+    @property
+    def undated(self) -> str:
+        """Why its frames have no `times`, to end a message with: "its frames have no times"; "" where they have."""
+        if self.times is not None:
+            return ""
+        if self.clock is None:
+            return "its frames have no times"
+        if self.clock.calendar.lower() not in GREGORIAN:
+            return f"its times are in the calendar {self.clock.calendar}"
+        if not self.clock.units:
+            return "its times have no units"
+        return f"its times, in {self.clock.units}, are no dates from 1678 to 2262"
+
+
+def units_of_channels(units: str, channels: int) -> tuple[str, ...]:
+    """Return the units of each channel of a `Series.units`, which names all, "K, m s-1", where they differ."""
+    each = units.split(", ")
+    return tuple(each) if len(each) == channels else (units,) * channels
 
 
 @dataclass(frozen=True)
@@ -163,9 +186,12 @@ def concatenated(name: str, parts: Sequence[Callable[[], Series]]) -> Series:
     times, clock = _times_together(described)
     known = times if clock is None else clock.values
     runs = _runs_together(described, starts) if known is None else runs_of_times(name, known)
-    return Series(
-        name, (starts[-1], *first.shape[1:]), _reading_parts(name, parts, starts), runs, first.channels, first.units,
-        times, clock, first.y, first.x, tuple(file for part in described for file in part.files),
+    same = all(part.variable == first.variable for part in described)
+    return replace(
+        first, name=name, shape=(starts[-1], *first.shape[1:]), read=_reading_parts(name, parts, starts), runs=runs,
+        times=times, clock=clock, files=tuple(file for part in described for file in part.files),
+        sequences=all(part.sequences for part in described),
+        variable=first.variable if same else "", names=first.names if same else {},
     )  # fmt: skip
 
 
@@ -175,7 +201,7 @@ def _described(series: Series) -> Series:
     def read(start: int, stop: int) -> NDArray[np.float32]:
         raise AssertionError("a description has no frames")
 
-    return Series(**{**vars(series), "read": read})
+    return replace(series, read=read)
 
 
 def _reading_parts(name: str, parts: Sequence[Callable[[], Series]], starts: list[int]) -> Read:
@@ -211,9 +237,9 @@ def _times_together(parts: Sequence[Series]) -> tuple[NDArray[np.datetime64] | N
     if len(times) == len(parts):
         return np.concatenate(times), None
     clocks = [part.clock for part in parts if part.clock is not None]
-    counting = len({clock.units for clock in clocks}) == 1 and " since " in clocks[0].units
-    if len(clocks) == len(parts) and counting:
-        return None, Axis(clocks[0].name, np.concatenate([clock.values for clock in clocks]), clocks[0].units)
+    alike = len({(clock.units, clock.calendar) for clock in clocks}) == 1 and " since " in clocks[0].units
+    if len(clocks) == len(parts) and alike:
+        return None, replace(clocks[0], values=np.concatenate([clock.values for clock in clocks]))
     return None, None
 
 

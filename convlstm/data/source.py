@@ -70,7 +70,7 @@ class Made:
             counts: how many are scored.
             gap: frames of a sequence that are neither shown nor scored.
         """
-        self.facts = Facts(name, (1, size, size), Scaling((0.0,), (1.0,)), 0.0, 1.0)
+        self.facts = Facts(name, (1, size, size), Scaling((0.0,), (1.0,)), (0.0,), (1.0,), filling=(0.0,))
         self.shape, self.south_first = self.facts.shape, False
         self._make, self._counts, self._gap = make, counts, gap
 

@@ -14,7 +14,7 @@ Overall = Mapping[str, Mapping[str, float | None]]  # the same over all lead tim
 
 MEANINGS = {
     "persistence": "the last frame shown, again and again",
-    "anomaly persistence": "how far the last frame was from what is usual, kept",
+    "damped persistence": "how far the last frame was from what is usual, fading",
     "climatology": "what is usual in the training data",
 }
 BEST = '<span class="best" aria-hidden="true">✓</span><span class="unseen"> (best)</span>'
@@ -68,7 +68,7 @@ def described(name: str, units: str) -> Score:
 
 
 def headline(overall: Overall, units: str) -> str:
-    """Return a sentence on the model, the first forecaster, against the second, and a bar for each; "" without scores.
+    """Return a sentence on the model, the first forecaster, against the best other, and a bar for each; "" without any.
 
     They are about the mean squared error, or about the first score where that is missing.
     """
@@ -81,8 +81,9 @@ def headline(overall: Overall, units: str) -> str:
     if model not in values:
         return ""
     score = described(name, units)
-    second = next((who for who in values if who != model), None)
-    sentence = _comparison(score, values[model], values[second], second) if second else ""
+    others = [who for who in values if who != model]
+    best = min(others, key=lambda who: -score.better * values[who], default="")
+    sentence = _comparison(score, values[model], values[best], best) if best else ""
     rows = "".join(_bar(score, k, who, values) for k, who in enumerate(values))
     caption = f"<caption>{escape(score.meaning or score.label)}, {_direction(score)}</caption>"
     return f'{sentence}<table class="bars">{caption}<tbody>{rows}</tbody></table>'
