@@ -40,13 +40,17 @@ def open_others(
     """
     seasonal = config.data.source == "frames" and config.data.scaling == "seasonal"
     return of_others(
-        _open_like(config.data, path, facts.variable), windows_of_config(config.data), facts, climatology=climatology,
+        open_like(config.data, path, facts.variable), windows_of_config(config.data), facts, climatology=climatology,
         seasonal=seasonal, patch=config.model.patch, whole=whole,
     )  # fmt: skip
 
 
-def _open_like(data: Data, path: str, variable: str) -> Series:
-    """Return a file's frames: of several variables the one that the model learnt."""
+def open_like(data: Data, path: str, variable: str) -> Series:
+    """Return a file's frames: of several variables the one that the model learnt.
+
+    Raises:
+        DataError: as `open_frames`.
+    """
     if variable and not data.variable:
         try:
             return open_frames(replace(data, variable=variable), path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -120,6 +121,39 @@ def test_predict_of_the_frames_before_a_test_window_is_that_windows_forecast(her
     made = forecasts(run.config, run.model(source.shape), source, "test", range(1)).by["model"][0, :, 0]
     found = np.load("out.npy")
     assert np.array_equal(found[~np.isnan(found)], made[~np.isnan(found)])
+
+
+def test_what_a_reader_of_scores_should_know_is_said(
+    here: Path, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training that was cut short, frames that were trained on, no scikit-image; and digits are never cut off."""
+    whole = command(capsys, "evaluate", "run").out
+    for words in ("trained for", "no test of it", "without SSIM"):
+        assert words not in whole
+    assert "no test of it" in command(capsys, "evaluate", "run", "--data", "sea.nc").out
+    ledger = Path("run/ledger.jsonl")
+    ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:2]))
+    note = "run: trained for 2 of 4 steps; go on with: convlstm train --resume run\n"
+    assert note in command(capsys, "evaluate", "run").out
+    assert note in command(capsys, "predict", "run", "sea.nc", "-o", "out.npy").out
+    monkeypatch.setenv("COLUMNS", "40")
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "skimage" else find_spec(name))
+    narrow = command(capsys, "evaluate", "run").out
+    assert "without SSIM and PSNR, which need scikit-image" in narrow
+    mse = json.loads(Path("run/evaluation.json").read_text())["overall"]["model"]["mse"]
+    assert f"{mse:.4g} " in next(line for line in narrow.splitlines() if line.startswith(" mse "))
+
+
+def test_of_several_variables_the_one_that_was_learnt_is_taken(here: Path, capsys: Capsys) -> None:
+    """Though its name was never given: the run's own file has one variable."""
+    import xarray
+
+    with xarray.open_dataset("sea.nc") as own:
+        own.assign(other=own["temperature"] * 0 + 1).to_netcdf("two.nc", engine="h5netcdf")
+    assert command(capsys, "predict", "run", "two.nc", "-o", "two.npy").code == 0
+    assert command(capsys, "predict", "run", "sea.nc", "-o", "one.npy").code == 0
+    assert Path("two.npy").read_bytes() == Path("one.npy").read_bytes()
 
 
 def test_report(here: Path, capsys: Capsys) -> None:

@@ -128,7 +128,7 @@ def configs(draw: st.DrawFn) -> Config:
     return Config(Data(**data), Model(**model), Training(**to))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(config=configs())
 def test_a_configuration_comes_back_from_its_toml(config: Config, tmp_path_factory: pytest.TempPathFactory) -> None:
     text = config_as_toml(config)

@@ -183,7 +183,7 @@ def test_parts_of_one_name_keep_it() -> None:
 def test_what_is_said_of_sequences_and_channels_goes_with_them() -> None:
     apart = partial(part, 2, sequences=True, channels=("wind",), units="m", x=Axis("lon", np.array([1.0])))
     series = concatenated("d", [apart, apart])
-    assert (series.name, series.sequences, series.channels, series.units) == ("d", False, ("wind",), "m")
+    assert (series.name, series.sequences, series.channels, series.units) == ("d", True, ("wind",), "m")
     assert series.x is not None
     with pytest.raises(ValueError, match=r"^d: frames must lie in 0 … 4"):
         series.read(0, 5)

@@ -43,6 +43,8 @@ def evaluate(
     json_file: JsonFile = None,
 ) -> None:  # fmt: skip
     """Score a trained model beside persistence and climatology, by lead time."""
+    from convlstm.data.fitting import digest
+    from convlstm.data.frame_source import FrameSource
     from convlstm.metrics import unit_of
     from convlstm.trained_run import trained_run
 
@@ -50,7 +52,7 @@ def evaluate(
     run = trained_run(Path(directory), backend)
     source = run.source(data)
     _tell_of_the_run(run)
-    if data is not None and Path(data).resolve() == Path(run.config.data.path).resolve():
+    if isinstance(source, FrameSource) and data is not None and digest(source.series) == run.facts.sha256:
         console.print(f"{data} is what the run was trained on: most of these frames are no test of it")
     scores = _scores(run, source, threshold)
     if data is None:
@@ -139,12 +141,12 @@ def predict(
 ) -> None:
     """Forecast what follows the last frames of a file."""
     from convlstm.forecast_files import check_target, save_forecast
-    from convlstm.sources import open_frames
+    from convlstm.sources import open_like
     from convlstm.trained_run import predict, trained_run
 
     check_target(out)
     run = trained_run(Path(directory), backend)
-    check_target(out, sources=open_frames(run.config.data, data).files)
+    check_target(out, sources=open_like(run.config.data, data, run.facts.variable).files)
     forecast = predict(run, data, horizon)
     save_forecast(out, forecast)
     T, C, H, W = forecast.frames.shape
