@@ -50,13 +50,17 @@ def test_a_run_on_made_frames_keeps_no_climatology(tmp_path: Path) -> None:
 
 
 def test_a_file_that_moved_is_the_same_data(sea: Path, tmp_path: Path) -> None:
-    save_data(tmp_path, open_source(config_of(sea)))
+    before = open_source(config_of(sea))
+    save_data(tmp_path, before)
     sea.rename(tmp_path / "moved.nc")
-    check_data(tmp_path, open_source(config_of(tmp_path / "moved.nc")))
+    after = open_source(config_of(tmp_path / "moved.nc"))
+    check_data(tmp_path, after)
+    assert (after.facts.name != before.facts.name, after.facts.sha256) == (True, before.facts.sha256)
 
 
 def test_a_lost_data_json_is_no_reason_to_refuse(sea: Path, tmp_path: Path) -> None:
     check_data(tmp_path, open_source(config_of(sea)))
+    assert not (tmp_path / "data.json").exists()  # nor is it made up
 
 
 def _last_bit(sea: Path) -> None:
