@@ -16,6 +16,7 @@ import numpy.typing as npt
 from .geometry import Geometry
 
 Array: TypeAlias = npt.NDArray[Any]
+Kernel: TypeAlias = Any  # what a backend's `prepare` made of a kernel (D, C, K, K): it has that shape
 Result = TypeVar("Result")
 
 
@@ -35,6 +36,16 @@ class Gates(NamedTuple):
     c_previous: Array  # (N, C, H, W)
     c: Array  # (N, C, H, W)
     peepholes: Peepholes | None
+
+
+class KernelGradient(Protocol):
+    """The gradient to one kernel, summed over time steps."""
+
+    def add(self, x: Array, dz: Array) -> None:
+        """Take a step: what was convolved, (N, C, H, W), and the gradient to what came out, (N, D, H', W')."""
+
+    def total(self) -> Array | None:
+        """Return the sum so far, (D, C, K, K); None where there was no step."""
 
 
 class Backend(Protocol):
@@ -78,14 +89,20 @@ class Backend(Protocol):
             column_elements: elements of the largest array that one sample's convolutions index.
         """
 
-    def convolve(self, x: Array, W: Array, geometry: Geometry) -> Array:
+    def prepare(self, W: Array, geometry: Geometry, height: int, width: int) -> Kernel:
+        """Return a kernel (D, C, K, K) as `convolve` and `gradient_input` use it on height × width maps many times."""
+
+    def convolve(self, x: Array, W: Kernel, geometry: Geometry) -> Array:
         """Return W ∗ x: (N, C, H, W) with (D, C, K, K) to (N, D, H', W'); see convolution.py."""
 
-    def gradient_input(self, dz: Array, W: Array, geometry: Geometry, height: int, width: int) -> Array:
+    def gradient_input(self, dz: Array, W: Kernel, geometry: Geometry, height: int, width: int) -> Array:
         """Return the gradient of `convolve` to its height × width input, (N, C, H, W)."""
 
     def gradient_weights(self, x: Array, dz: Array, geometry: Geometry) -> Array:
         """Return the gradient of `convolve` to its kernel, (D, C, K, K), summed over N."""
+
+    def kernel_gradient(self, W: Kernel, geometry: Geometry) -> KernelGradient:
+        """Return what sums `gradient_weights` over time steps; its bits depend on the sequence of steps alone."""
 
     def gates_forward(
         self, z_x: Array, z_h: Array | None, bias: Array | None, c_previous: Array, peepholes: Peepholes | None

@@ -26,7 +26,8 @@ import numpy as np
 
 from .chainer_import import import_chainer
 from .contract import Array
-from .geometry import Geometry
+from .geometry import POINTWISE, Geometry
+from .workspace import workspace
 
 chainer = import_chainer()
 F = chainer.functions
@@ -81,6 +82,9 @@ def gradient_input(dz: Array, W: Array, geometry: Geometry, height: int, width: 
     Returns:
         (N, C, H, W).
     """
+    if geometry == POINTWISE:  # the columns are dx itself
+        N, D = dz.shape[:2]
+        return cast(Array, np.matmul(_rows(dz), W.reshape(D, -1)).reshape(N, height, width, -1).transpose(0, 3, 1, 2))
     if W.shape[0] < W.shape[1] and geometry.stride == (1, 1):
         return gradient_input_by_convolution(dz, W, geometry, height, width)
     return gradient_input_by_transposed_convolution(dz, W, geometry, height, width)
@@ -141,11 +145,47 @@ def gradient_weights(x: Array, dz: Array, geometry: Geometry) -> Array:
     Returns:
         (D, C, K, K), summed over N.
     """
+    if geometry == POINTWISE:  # the columns are x itself
+        return cast(Array, np.matmul(_rows(dz).transpose(), _rows(x))[:, :, None, None])
     x, (pad_y, pad_x) = _pad(x, geometry)
     d_y, d_x = geometry.dilation
     columns = im2col(x, *geometry.kernel, *geometry.stride, pad_y, pad_x, dy=d_y, dx=d_x)
     # dz (N, D, H', W') · columns (N, C, K, K, H', W')
     return cast(Array, np.tensordot(dz, columns, ((0, 2, 3), (0, 4, 5))))
+
+
+def gradient_weights_of_many(x: Array, dz: Array, geometry: Geometry) -> Array:
+    """Return dW of NumPy arrays, in the form that many maps at once want; arguments and result as `gradient_weights`.
+
+    Chainer's columns (N, C, K, K, H', W') have to be copied once more before the product where N > 1; these lie ready.
+    """
+    if geometry == POINTWISE:
+        return gradient_weights(x, dz, geometry)
+    columns = _columns(x, geometry)  # (C, K, K, N, H', W')
+    dW = np.matmul(_rows(dz).T, columns.reshape(-1, dz.size // dz.shape[1]).T)  # (D, N·H'·W') · (N·H'·W', C·K·K)
+    return cast(Array, dW.reshape(dz.shape[1], *columns.shape[:3]))
+
+
+def _columns(x: Array, geometry: Geometry) -> Array:
+    """Return the inputs that each tap reads, (C, K, K, N, H', W'), in the workspace."""
+    N, C, H, W = x.shape
+    (top, bottom), (left, right) = geometry.padding
+    padded = workspace.array("padded", (C, N, H + top + bottom, W + left + right), x.dtype)
+    padded[...] = 0
+    padded[:, :, top : top + H, left : left + W] = x.transpose(1, 0, 2, 3)
+    columns = workspace.array("columns", (C, *geometry.kernel, N, *geometry.output_shape(H, W)), x.dtype)
+    (s_y, s_x), (d_y, d_x) = geometry.stride, geometry.dilation
+    height, width = columns.shape[-2:]
+    for j in range(geometry.kernel[0]):
+        rows = padded[:, :, j * d_y :: s_y][:, :, :height]
+        for i in range(geometry.kernel[1]):
+            columns[:, j, i] = rows[..., i * d_x :: s_x][..., :width]
+    return columns
+
+
+def _rows(maps: Array) -> Array:
+    """(N, D, H, W) → (N·H·W, D), a view where memory lies so."""
+    return maps.transpose(0, 2, 3, 1).reshape(-1, maps.shape[1])
 
 
 def gradient_weights_by_convolution(x: Array, dz: Array, geometry: Geometry) -> Array:

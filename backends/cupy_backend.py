@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from . import cuda_gates
-from .contract import Array, Backend, Gates, Peepholes, Result
+from .contract import Array, Backend, Gates, Kernel, Peepholes, Result
 from .convolution import chainer, convolve, gradient_input, gradient_weights, without_graph
+from .geometry import Geometry
+from .kernel_gradient import StepByStep
 
 # Chainer's im2col and col2im kernels count with int; long before 2**31 the columns, and the product's own copy of them,
 # would fill the device's memory.  These are 1 GiB in float32, enough for a product to keep any device busy.
@@ -72,9 +74,15 @@ class CupyBackend:
         with cupy.cuda.Device(self.device), without_graph(), chainer.using_config("use_cudnn", "never"):
             return [work(slice(start, min(start + at_once, samples))) for start in range(0, samples, at_once)]
 
+    def prepare(self, W: Array, geometry: Geometry, height: int, width: int) -> Kernel:
+        return W
+
     convolve = staticmethod(convolve)
     gradient_input = staticmethod(gradient_input)
     gradient_weights = staticmethod(gradient_weights)
+
+    def kernel_gradient(self, W: Kernel, geometry: Geometry) -> StepByStep:
+        return StepByStep(self.gradient_weights, geometry)
 
     def gates_forward(
         self, z_x: Array, z_h: Array | None, bias: Array | None, c_previous: Array, peepholes: Peepholes | None

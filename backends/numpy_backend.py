@@ -14,10 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
+from . import convolution, winograd
 from .blas import limit_this_worker, single_threaded_blas
-from .contract import Array, Backend, Result
-from .convolution import convolve, gradient_input, gradient_weights, without_graph
+from .contract import Array, Backend, Kernel, Result
+from .convolution import without_graph
 from .gates import gates_backward, gates_forward
+from .geometry import Geometry
+from .kernel_gradient import StepsTogether
 
 _pool_lock = threading.Lock()
 
@@ -27,17 +30,20 @@ class NumpyBackend:
 
     name = "numpy"
 
-    def __init__(self, threads: int) -> None:
-        """Compute with `threads` ≥ 1 worker threads; they start with the first call that can use them."""
+    def __init__(self, threads: int, least_column_elements: int = 0) -> None:
+        """Compute with `threads` ≥ 1 worker threads; they start with the first call that can use them.
+
+        Samples with columns of fewer than `least_column_elements` are computed by the calling thread.
+        """
         if threads < 1:
             raise ValueError(f"threads must be ≥ 1; got {threads}")
-        self.threads = threads
+        self.threads, self.least_column_elements = threads, least_column_elements
         self._pool: ThreadPoolExecutor | None = None
         self._pool_process = os.getpid()
 
-    def __reduce__(self) -> tuple[type[NumpyBackend], tuple[int]]:
+    def __reduce__(self) -> tuple[type[NumpyBackend], tuple[int, int]]:
         """Copies and pickles name the number of threads; threads themselves cannot be copied."""
-        return NumpyBackend, (self.threads,)
+        return type(self), (self.threads, self.least_column_elements)
 
     @property
     def description(self) -> str:
@@ -74,7 +80,7 @@ class NumpyBackend:
                 return work(slice(sample, sample + 1))
 
         with single_threaded_blas():
-            if self.threads == 1 or samples == 1:
+            if self.threads == 1 or samples == 1 or column_elements < self.least_column_elements:
                 return [one(sample) for sample in range(samples)]
             return list(self._workers().map(one, range(samples)))
 
@@ -85,14 +91,51 @@ class NumpyBackend:
                 self._pool_process = os.getpid()
             return self._pool
 
-    convolve = staticmethod(convolve)
-    gradient_input = staticmethod(gradient_input)
-    gradient_weights = staticmethod(gradient_weights)
+    def prepare(self, W: Array, geometry: Geometry, height: int, width: int) -> Kernel:
+        return W
+
+    convolve = staticmethod(convolution.convolve)
+    gradient_input = staticmethod(convolution.gradient_input)
+    gradient_weights = staticmethod(convolution.gradient_weights_of_many)
+
+    def kernel_gradient(self, W: Kernel, geometry: Geometry) -> StepsTogether:
+        return StepsTogether(self.gradient_weights, W.shape, geometry)
+
     gates_forward = staticmethod(gates_forward)
     gates_backward = staticmethod(gates_backward)
 
     def synchronise(self) -> None:
         return None
+
+
+class WinogradBackend(NumpyBackend):
+    """The same with fewer multiplications where a kernel's shape allows it: see winograd.py for how it rounds."""
+
+    name = "numpy:winograd"
+
+    def prepare(self, W: Array, geometry: Geometry, height: int, width: int) -> Kernel:
+        D, C = W.shape[:2]
+        if not winograd.suits(C, D, geometry, height, width):
+            return W
+        return self.map_samples(lambda _: winograd.transformed(W), 1, 1)[0]  # with one thread for BLAS
+
+    @staticmethod
+    def convolve(x: Array, W: Kernel, geometry: Geometry) -> Array:
+        if isinstance(W, winograd.TransformedKernel):
+            return winograd.convolve(x, W, geometry)
+        return convolution.convolve(x, W, geometry)
+
+    @staticmethod
+    def gradient_input(dz: Array, W: Kernel, geometry: Geometry, height: int, width: int) -> Array:
+        if isinstance(W, winograd.TransformedKernel):
+            return winograd.gradient_input(dz, W, geometry, height, width)
+        return convolution.gradient_input(dz, W, geometry, height, width)
+
+    @staticmethod
+    def gradient_weights(x: Array, dz: Array, geometry: Geometry) -> Array:
+        if winograd.suits(x.shape[1], dz.shape[1], geometry, x.shape[2], x.shape[3]):
+            return winograd.gradient_weights(x, dz, geometry)
+        return convolution.gradient_weights_of_many(x, dz, geometry)
 
 
 _: type[Backend] = NumpyBackend  # the type checker holds it against the contract

@@ -1,1 +1,1 @@
-"""Backends and peers side by side; each module is a command: python -m benchmarks.train_step --help."""
+"""What this project costs, beside what people would use instead: python -m benchmarks --help."""

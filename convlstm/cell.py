@@ -22,9 +22,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from convlstm.backends.contract import Array, Backend, Gates, Peepholes
+from convlstm.backends.contract import Array, Backend, Gates, Kernel, Peepholes
 from convlstm.backends.geometry import Geometry
 from convlstm.dropout import NOTHING, Drop, dropped
+from convlstm.layer_gradients import LayerGradients
 from convlstm.normalisation import Normalised, normalise_backward, normalise_forward
 
 
@@ -32,8 +33,8 @@ class Cell(NamedTuple):
     """What one step computes with; None where the layer has no such parameter."""
 
     backend: Backend
-    W_x: Array | None  # (4C, Cin, K, K)
-    W_h: Array  # (4C, C, K, K)
+    W_x: Kernel | None  # (4C, Cin, K, K)
+    W_h: Kernel  # (4C, C, K, K)
     gain: Array | None  # γ, (4C,) or (4C, H, W)
     b: Array | None  # (4C,) or (4C, H, W)
     peepholes: Peepholes | None  # each (C,) or (C, H, W)
@@ -80,7 +81,7 @@ def step_forward(
 
 
 def step_backward(
-    cell: Cell, step: Step, dh: Array, dc: Array, gradients: dict[str, Array], *, to_x: bool, to_h: bool
+    cell: Cell, step: Step, dh: Array, dc: Array, gradients: LayerGradients, *, to_x: bool, to_h: bool
 ) -> tuple[Array | None, Array | None, Array]:
     """Return (dx, dh₋, dc₋) and add this step's share to `gradients`.
 
@@ -89,7 +90,7 @@ def step_backward(
         step: what the forward kept; unchanged.
         dh: (N, C, H, W), all that the loss and the next step sent to h.
         dc: (N, C, H, W), what the next step sent to c.
-        gradients: of all that the layer learns, the sums so far, added to in place.
+        gradients: of all that the layer learns, the sums so far.
         to_x: whether dx is wanted; else None.
         to_h: whether dh₋ is wanted; else None.
     """
@@ -97,21 +98,21 @@ def step_backward(
     dz, dc_previous = backend.gates_backward(dh, dc, step.gates)  # (N, 4C, H, W), (N, C, H, W)
 
     if cell.b is not None and "b" in gradients:  # a constant forget bias is no parameter
-        gradients["b"] += sum_to(cell.b, dz)  # z = … + b
+        gradients.add("b", sum_to(cell.b, dz))  # z = … + b
     if cell.peepholes is not None:
         C = dc.shape[1]
         dz_i, dz_f, dz_o = dz[:, :C], dz[:, C : 2 * C], dz[:, 3 * C :]  # each (N, C, H, W)
-        gradients["p_i"] += sum_to(cell.peepholes.p_i, dz_i * step.gates.c_previous)  # z_i + p_i∘c₋
-        gradients["p_f"] += sum_to(cell.peepholes.p_f, dz_f * step.gates.c_previous)  # z_f + p_f∘c₋
-        gradients["p_o"] += sum_to(cell.peepholes.p_o, dz_o * step.gates.c)  # z_o + p_o∘c
+        gradients.add("p_i", sum_to(cell.peepholes.p_i, dz_i * step.gates.c_previous))  # z_i + p_i∘c₋
+        gradients.add("p_f", sum_to(cell.peepholes.p_f, dz_f * step.gates.c_previous))  # z_f + p_f∘c₋
+        gradients.add("p_o", sum_to(cell.peepholes.p_o, dz_o * step.gates.c))  # z_o + p_o∘c
     if cell.gain is not None and step.normalised is not None:
-        gradients["gain"] += sum_to(cell.gain, dz * step.normalised.z)  # z = γ∘ẑ + b
+        gradients.add("gain", sum_to(cell.gain, dz * step.normalised.z))  # z = γ∘ẑ + b
         dz = normalise_backward(_over_maps(cell.gain) * dz, step.normalised)  # ẑ = N(W_x ∗ x̃ + W_h ∗ h̃₋)
 
     if cell.W_x is not None:
-        gradients["W_x"] += backend.gradient_weights(step.x, dz, cell.over_x)  # W_x ∗ x̃ + …
+        gradients.add_kernel("W_x", cell.W_x, step.x, dz, cell.over_x)  # W_x ∗ x̃ + …
     if step.h_previous is not None:
-        gradients["W_h"] += backend.gradient_weights(step.h_previous, dz, cell.over_h)  # … + W_h ∗ h̃₋
+        gradients.add_kernel("W_h", cell.W_h, step.h_previous, dz, cell.over_h)  # … + W_h ∗ h̃₋
     dx = dh_previous = None
     if to_x and cell.W_x is not None:
         dx = dropped(backend.gradient_input(dz, cell.W_x, cell.over_x, *step.x.shape[2:]), step.drop.x)  # x∘m_x

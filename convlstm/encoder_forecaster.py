@@ -31,6 +31,7 @@ from convlstm.cell import Cell
 from convlstm.dropout import NOTHING, Draws, Drop
 from convlstm.frame_model import Built, FrameModel, Goal
 from convlstm.layer import ConvLSTM
+from convlstm.layer_gradients import LayerGradients
 from convlstm.losses import LossName
 from convlstm.masks import Mask
 from convlstm.recurrence import Carried, StateGradient, Unrolled
@@ -113,7 +114,7 @@ class EncoderForecaster(FrameModel):
 
     def _forecaster_backward(
         self, kept: list[Chunk | Given], end: int, goal: Goal, x: Array,
-        of_layers: list[dict[str, Array]], readout: dict[str, Array],
+        of_layers: list[LayerGradients], readout: dict[str, Array],
     ) -> tuple[list[Array], Sequence[StateGradient]]:  # fmt: skip
         """Return (the losses, not scaled, the gradients to the first states); add to the parameters' gradients.
 
@@ -122,7 +123,7 @@ class EncoderForecaster(FrameModel):
             end: the time after the last of them.
             goal: what they are held against.
             x: the last frame that was read.
-            of_layers: the layers' gradients so far, added to in place.
+            of_layers: the layers' gradients so far.
             readout: the read-out's gradients so far, added to in place.
         """
         losses: list[Array] = []
@@ -157,7 +158,7 @@ class EncoderForecaster(FrameModel):
 
 
 def _encoder_backward(
-    kept: list[Chunk | Given], dstates: Sequence[StateGradient], of_layers: list[dict[str, Array]]
+    kept: list[Chunk | Given], dstates: Sequence[StateGradient], of_layers: list[LayerGradients]
 ) -> None:
     """Add to the encoder's gradients, from those to its last states; `kept` as in `_forecaster_backward`."""
     while kept:

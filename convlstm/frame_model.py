@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ from convlstm.backends.geometry import POINTWISE, Pair, as_bool, as_count, as_co
 from convlstm.cell import Cell, sum_to
 from convlstm.dropout import Draws, Drop
 from convlstm.layer import ConvLSTM, give_parameters
+from convlstm.layer_gradients import LayerGradients
 from convlstm.losses import LOSSES, LossName, counted, sigmoid, sigmoid_gradient
 from convlstm.masks import Mask, check_mask
 from convlstm.parameters import Kind, SampleSum, uniform
@@ -276,8 +277,9 @@ class FrameModel(ABC):
             total.add(part.start, {"loss": value, **gradients})
 
         self.backend.map_samples(run, frames.shape[0], self._column_elements(cells, H, W))
-        gradients = total.total()
-        return float(gradients.pop("loss")), gradients
+        found = total.total()
+        loss = float(found.pop("loss"))
+        return loss, {name: self.backend.contiguous(gradient) for name, gradient in found.items()}
 
     def _reader(self, frames: Array, part: slice) -> Callable[[int], Array]:
         """Return what gives frame t of some samples, folded: (n, D, H/P, W/P)."""
@@ -301,14 +303,14 @@ class FrameModel(ABC):
             layer.draw(draws, part, (layer.in_channels, *maps), (layer.hidden_channels, *maps)) for layer in self.layers
         ]
 
-    def _zero_gradients(self) -> tuple[list[dict[str, Array]], dict[str, Array]]:
+    def _zero_gradients(self) -> tuple[list[LayerGradients], dict[str, Array]]:
         """Return zeros for each layer's parameters, and for the read-out's."""
         readout = {name: self.backend.zeros(shape, self.dtype) for name, shape in self._readout_shapes.items()}
         return [layer.zero_gradients() for layer in self.layers], readout
 
-    def _by_name(self, of_layers: Sequence[Mapping[str, Array]], readout: dict[str, Array]) -> dict[str, Array]:
+    def _by_name(self, of_layers: Sequence[LayerGradients], readout: dict[str, Array]) -> dict[str, Array]:
         named = zip(self.layers, of_layers, strict=True)
-        return {layer.name + name: g for layer, gradients in named for name, g in gradients.items()} | readout
+        return {layer.name + name: g for layer, gradients in named for name, g in gradients.total().items()} | readout
 
     def _readout(self, h: Array, x: Array) -> Array:
         """z = W ∗ h + b, and + x where the model is residual: (N, C, H, W) and (N, D, H, W) to (N, D, H, W)."""

@@ -15,6 +15,7 @@ from convlstm.backends.contract import Peepholes, check_array
 from convlstm.backends.geometry import POINTWISE, Padding, Pair, as_count, as_pair, check_padding, resolve_geometry
 from convlstm.cell import Cell
 from convlstm.dropout import NOTHING, Draws, Drop, check_draws, draw_mask
+from convlstm.layer_gradients import LayerGradients
 from convlstm.masks import check_mask, steps_of
 from convlstm.parameters import KINDS, Kind, SampleSum, initial_layer, layer_shapes
 from convlstm.recurrence import (
@@ -37,6 +38,7 @@ class LayerCache:
     x_shape: tuple[int, ...]  # (N, T, Cin, Hx, Wx)
     h_shape: tuple[int, ...]  # (N, T, C, H, W)
     parts: list[tuple[slice, list[Unrolled | Start]]]  # Start where the steps are to be computed again
+    column_elements: int  # see `Backend.map_samples`
 
 
 class ConvLSTM:
@@ -174,8 +176,9 @@ class ConvLSTM:
                 del unrolled  # before the next chunk's is computed
             return part, kept
 
-        parts = self.backend.map_samples(run, N, self.column_elements(cell, Hx, Wx))
-        return h, (h_last, c_last), LayerCache(self, x.shape, h.shape, parts)
+        column_elements = self.column_elements(cell, Hx, Wx)
+        parts = self.backend.map_samples(run, N, column_elements)
+        return h, (h_last, c_last), LayerCache(self, x.shape, h.shape, parts, column_elements)
 
     def backward(
         self, cache: LayerCache, dh: Array | None, dstate: State | None = None
@@ -225,10 +228,11 @@ class ConvLSTM:
                     end = begin
                     del unrolled
                 dh_first[part], dc_first[part] = (0 if d is None else d for d in after)
-                total.add(index, gradients)
+                total.add(index, gradients.total())
 
-        self.backend.map_samples(run, len(cache.parts), 1)  # forward has cut the batch already
-        return dx, (dh_first, dc_first), total.total()
+        self.backend.map_samples(run, len(cache.parts), cache.column_elements)  # parts that forward has cut
+        gradients = {name: self.backend.contiguous(gradient) for name, gradient in total.total().items()}
+        return dx, (dh_first, dc_first), gradients
 
     def draw(self, draws: Draws | None, part: slice, x_shape: tuple[int, ...], h_shape: tuple[int, ...]) -> Drop:
         """Return the dropout masks of some samples, whose maps are x_shape (Cin, Hx, Wx) and h_shape (C, H, W)."""
@@ -268,11 +272,14 @@ class ConvLSTM:
         named = {name: self._in_order(array) for name, array in self.parameters.items()}
         peepholes = Peepholes(named["p_i"], named["p_f"], named["p_o"]) if self.peephole else None
         b = named.get("b", self._constant_bias())
-        return Cell(self.backend, named.get("W_x"), named["W_h"], named.get("gain"), b, peepholes, over_x, over_h)
+        W_h = self.backend.prepare(named["W_h"], over_h, *hidden)
+        W_x = self.backend.prepare(named["W_x"], over_x, height, width) if self.in_channels else None
+        return Cell(self.backend, W_x, W_h, named.get("gain"), b, peepholes, over_x, over_h)
 
-    def zero_gradients(self) -> dict[str, Array]:
-        """Return zeros in the shape of each parameter."""
-        return {name: self.backend.zeros(shape, self.dtype) for name, shape in self._shapes.items()}
+    def zero_gradients(self) -> LayerGradients:
+        """Return what the gradients to the parameters are summed in, 0 at first."""
+        zeros = {name: self.backend.zeros(shape, self.dtype) for name, shape in self._shapes.items()}
+        return LayerGradients(self.backend, zeros)
 
     def column_elements(self, cell: Cell, height: int, width: int) -> int:
         """Return the elements of the largest array that one sample's convolutions index: columns, or x itself."""

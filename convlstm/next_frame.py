@@ -43,6 +43,7 @@ from convlstm.cell import Cell
 from convlstm.dropout import NOTHING, Draws, Drop
 from convlstm.frame_model import Built, FrameModel, Goal
 from convlstm.layer import ConvLSTM
+from convlstm.layer_gradients import LayerGradients
 from convlstm.losses import LossName
 from convlstm.masks import Mask, at_step, check_mask
 from convlstm.recurrence import Carried, StateGradient, Unrolled
@@ -72,7 +73,7 @@ class Sums(NamedTuple):
 
     goal: Goal
     values: list[Array]  # of each step, not scaled
-    of_layers: list[dict[str, Array]]  # gradients, added to in place
+    of_layers: list[LayerGradients]
     readout: dict[str, Array]
 
 

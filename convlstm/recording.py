@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convlstm.backends import Array, Backend
-from convlstm.backends.contract import Gates, Peepholes
+from convlstm.backends.contract import Gates, Kernel, KernelGradient, Peepholes
 from convlstm.backends.geometry import Geometry
 from convlstm.frame_model import FrameModel
 from convlstm.layer import ConvLSTM
@@ -37,14 +37,6 @@ class Operation:
 
 
 @dataclass
-class Place:
-    """One layer's step in time."""
-
-    name: str
-    kernels: dict[int, str] = field(default_factory=dict)  # by the id of what it was laid on: "W_x" or "W_h"
-
-
-@dataclass
 class RecordingBackend:
     """Computes on `inner` and keeps a list of operations."""
 
@@ -56,9 +48,8 @@ class RecordingBackend:
         self._samples = slice(0, 1)
         self._steps: dict[str, int] = {}  # of each layer and the read-out so far
         self._convolved: list[tuple[str, str, Array, Array]] = []  # (layer, kernel, in, out) since the last gates
-        self._places: dict[int, Place] = {}  # by the id of the gates' activations
-        self._place = Place("")  # of the gates' backward that was last,
-        self._expected: set[int] = set()  # and the inputs whose kernels' gradients will be asked for next
+        self._places: dict[int, str] = {}  # by the id of the gates' activations
+        self._place = ""  # of the gates' backward that was last
         self._read: dict[int, str] = {}  # the read-out's places by the id of the hidden map
         self._reading = ""  # that of its backward that was last
         self._keep: list[object] = []  # what ids stand for must live as long as they are asked for
@@ -74,6 +65,14 @@ class RecordingBackend:
             self._keep.append(ordered)
         return ordered
 
+    def prepare(self, W: Array, geometry: Geometry, height: int, width: int) -> Kernel:
+        """A kernel as the backend uses it is still the same kernel."""
+        kernel = self.inner.prepare(W, geometry, height, width)
+        if id(W) in self.kernels:
+            self.kernels[id(kernel)] = self.kernels[id(W)]
+            self._keep.append(kernel)
+        return kernel
+
     def map_samples(self, work: Callable[[slice], Any], samples: int, column_elements: int) -> list[Any]:
         """Call `work` for one sample after the other, or for the batch where the backend takes it whole."""
 
@@ -82,11 +81,11 @@ class RecordingBackend:
             self._steps.clear()
             return work(part)
 
-        if self.inner.name == "numpy":
+        if self.inner.name.startswith("numpy"):
             return [r for n in range(samples) for r in self.inner.map_samples(_of_sample(one, n), 1, column_elements)]
         return self.inner.map_samples(one, samples, column_elements)
 
-    def convolve(self, x: Array, W: Array, geometry: Geometry) -> Array:
+    def convolve(self, x: Array, W: Kernel, geometry: Geometry) -> Array:
         """W ∗ x, of a gate or of the read-out."""
         z = self.inner.convolve(x, W, geometry)
         layer, kernel = self.kernels[id(W)]
@@ -102,16 +101,15 @@ class RecordingBackend:
         self, z_x: Array, z_h: Array | None, bias: Array | None, c_previous: Array, peepholes: Peepholes | None
     ) -> tuple[Array, Array, Gates]:
         """The gates of a step, after the convolutions that were for it."""
-        place = Place(self._next(self._convolved[-1][0]))
+        place = self._next(self._convolved[-1][0])
         roles: dict[int, str] = {}
         for _, kernel, x, z in self._convolved:
             roles[id(z)] = f"{kernel} ∗ {kernel[-1]}"
-            self._note(place.name, {CONVOLVED[kernel]: x}, {roles[id(z)]: z})
-            place.kernels[id(x)] = kernel
+            self._note(place, {CONVOLVED[kernel]: x}, {roles[id(z)]: z})
         self._convolved.clear()
         h, c, gates = self.inner.gates_forward(z_x, z_h, bias, c_previous, peepholes)
         given = {roles.get(id(z), "normalised z"): z for z in (z_x, z_h) if z is not None}
-        self._note(place.name, {**given, "c of the step before": c_previous}, {**_by_gate(gates), "c": c, "h": h})
+        self._note(place, {**given, "c of the step before": c_previous}, {**_by_gate(gates), "c": c, "h": h})
         self._places[id(gates.activations)] = place
         self._keep.append(gates.activations)
         return h, c, gates
@@ -123,35 +121,40 @@ class RecordingBackend:
         C = dc.shape[1]
         parts = {f"δ of gate {gate}": dz[:, k * C : (k + 1) * C] for k, gate in enumerate(GATES)}
         outputs = {**parts, "δc of the step before": dc_previous}
-        self._note(self._place.name, {"δh": dh, "δc": dc, **_by_gate(gates), "c": gates.c}, outputs)
-        self._expected = set(self._place.kernels)
+        self._note(self._place, {"δh": dh, "δc": dc, **_by_gate(gates), "c": gates.c}, outputs)
         return dz, dc_previous
 
-    def gradient_input(self, dz: Array, W: Array, geometry: Geometry, height: int, width: int) -> Array:
+    def gradient_input(self, dz: Array, W: Kernel, geometry: Geometry, height: int, width: int) -> Array:
         """δx or δh₋ of the step whose gates' backward was last, or the read-out's δh."""
         dx = self.inner.gradient_input(dz, W, geometry, height, width)
         layer, kernel = self.kernels[id(W)]
         if layer == "readout":
             self._note(self._reading, {"δz": dz}, {"δh": dx})
         else:
-            self._note(self._place.name, {"δz": dz}, {f"δ{CONVOLVED[kernel]}": dx})
+            self._note(self._place, {"δz": dz}, {f"δ{CONVOLVED[kernel]}": dx})
         return dx
 
     def gradient_weights(self, x: Array, dz: Array, geometry: Geometry) -> Array:
-        """A step's share of the gradient to W_x or W_h, or to the read-out's W."""
+        """A step's share of the gradient to the read-out's W."""
         dW = self.inner.gradient_weights(x, dz, geometry)
-        if id(x) in self._expected:
-            self._expected.remove(id(x))
-            place, name = self._place.name, self._place.kernels[id(x)]
-        else:
-            place, name = self._read[id(x)], "W"
-            self._reading = place
+        self._reading = self._read[id(x)]
+        self._note(self._reading, {"δz": dz}, {})
+        self.note_gradient(f"{self._reading}: share of the gradient to W", dW)
+        return dW
+
+    def kernel_gradient(self, W: Kernel, geometry: Geometry) -> RecordedGradient:
+        """The gradient to W_x or W_h over the steps."""
+        return RecordedGradient(self, self.inner.kernel_gradient(W, geometry), *self.kernels[id(W)])
+
+    def note_step(self, dz: Array) -> None:
+        """Keep what goes into the gradient to a kernel from the step whose gates' backward was last."""
+        self._note(self._place, {"δz": dz}, {})
+
+    def note_gradient(self, name: str, gradient: Array) -> None:
+        """Keep a gradient of the samples that are being computed."""
         first, last = self._samples.start, self._samples.stop - 1
         samples = f"sample {first}" if first == last else f"samples {first} … {last}"
-        self._note(place, {"δz": dz}, {})
-        share = np.array(self.inner.to_numpy(dW))
-        self.operations.append(Operation({}, {f"{samples}, {place}: share of the gradient to {name}": share}))
-        return dW
+        self.operations.append(Operation({}, {f"{samples}, {name}": np.array(self.inner.to_numpy(gradient))}))
 
     def _next(self, layer: str) -> str:
         """Return the place of the next step of a layer."""
@@ -169,6 +172,28 @@ class RecordingBackend:
                 for named in (inputs, outputs)
             ]
             self.operations.append(Operation(*kept))
+
+
+@dataclass
+class RecordedGradient:
+    """The gradient to one kernel, summed as the backend does."""
+
+    recording: RecordingBackend
+    inner: KernelGradient
+    layer: str
+    kernel: str
+
+    def add(self, x: Array, dz: Array) -> None:
+        """Take a step."""
+        self.recording.note_step(dz)
+        self.inner.add(x, dz)
+
+    def total(self) -> Array | None:
+        """Return the sum so far."""
+        found = self.inner.total()
+        if found is not None:
+            self.recording.note_gradient(f"{self.layer}: gradient to {self.kernel}", found)
+        return found
 
 
 def _by_gate(gates: Gates) -> dict[str, Array]:

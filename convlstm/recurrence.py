@@ -23,6 +23,7 @@ import numpy as np
 from convlstm.backends.contract import Array
 from convlstm.cell import Cell, Step, step_backward, step_forward
 from convlstm.dropout import NOTHING, Drop
+from convlstm.layer_gradients import LayerGradients
 
 State = tuple[Array, Array]  # (h, c), each (N, C, H, W)
 Carried = tuple[Array | None, Array]  # the same, with None for an h that is zero
@@ -72,7 +73,7 @@ def unroll_forward(start: Start) -> tuple[list[Array], Carried, Unrolled]:
 
 
 def unroll_backward(
-    unrolled: Unrolled, dhs: Sequence[Array | None] | None, dstate: StateGradient, gradients: dict[str, Array],
+    unrolled: Unrolled, dhs: Sequence[Array | None] | None, dstate: StateGradient, gradients: LayerGradients,
     *, to_x: bool, to_state: bool,
 ) -> tuple[list[Array | None], StateGradient]:  # fmt: skip
     """Return (dxs, (dh₀, dc₀)) and add to `gradients`.
@@ -81,7 +82,7 @@ def unroll_backward(
         unrolled: from `unroll_forward`; unchanged.
         dhs: T gradients (N, C, H, W) to the hidden maps, None where the loss does not read one; None if it reads none.
         dstate: gradients to h_T and c_T.
-        gradients: the parameters' gradients so far, added to in place.
+        gradients: the parameters' gradients so far.
         to_x: whether dxs is wanted; else its maps are None.  They are None, too, where no sample has the step.
         to_state: whether dh₀ is wanted; else it is None, which saves a convolution.
     """

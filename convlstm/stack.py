@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from convlstm.backends.contract import Array
 from convlstm.cell import Cell
 from convlstm.dropout import Drop
+from convlstm.layer_gradients import LayerGradients
 from convlstm.recurrence import Carried, Start, StateGradient, Unrolled, add_given, unroll_backward, unroll_forward
 
 Maps = Sequence[Array]
-Gradients = dict[str, Array]
 
 
 def stack_forward(
@@ -43,7 +43,7 @@ def stack_forward(
 
 def stack_backward(
     kept: Sequence[Unrolled], dhs: Sequence[Sequence[Array | None] | None], dstates: Sequence[StateGradient],
-    gradients: Sequence[Gradients], *, to_x: bool, to_state: bool,
+    gradients: Sequence[LayerGradients], *, to_x: bool, to_state: bool,
 ) -> tuple[Sequence[Array | None], list[StateGradient]]:  # fmt: skip
     """Return (dxs, each layer's gradient to its state before these steps) and add to `gradients`.
 
@@ -51,7 +51,7 @@ def stack_backward(
         kept: from `stack_forward`; unchanged.
         dhs: of each layer, T gradients to its hidden maps from outside the stack; None where there is none.
         dstates: of each layer, the gradient to its last state.
-        gradients: of each layer, to its parameters so far, added to in place.
+        gradients: of each layer, to its parameters so far.
         to_x: whether dxs is wanted; else its maps are None.
         to_state: whether the gradients to the hidden states before are wanted.
     """

@@ -58,7 +58,7 @@ def test_the_same_name_brings_the_same_backend(cupy: Any) -> None:
     "name", ["", "tpu", "Numpy", "numpy:0", "cupy:", "cupy:-1", "cupy:1.0", "cupy:one", "cupy 1", "cuda", None, 0]
 )
 def test_an_unknown_name_is_named(without_cupy: None, name: Any) -> None:
-    expected = f'backend must be "auto", "numpy", "cupy" or "cupy:<device number>"; got {name!r}'
+    expected = f'backend must be "auto", "numpy", "numpy:winograd", "cupy" or "cupy:<device number>"; got {name!r}'
     with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
         get_backend(name)
 

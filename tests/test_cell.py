@@ -10,6 +10,7 @@ import pytest
 from convlstm import ConvLSTM, Draws
 from convlstm.backends import Array
 from convlstm.cell import Cell, step_backward, step_forward, sum_to
+from convlstm.layer_gradients import LayerGradients
 from tests.numerical import freeze
 
 
@@ -35,9 +36,10 @@ def test_a_step_without_a_hidden_state_before_it_is_a_step_from_zeros() -> None:
     results = []
     for before in (None, np.zeros_like(c)):
         h, c_new, step = step_forward(cell, x, before, c)
-        gradients = {name: np.zeros_like(array) for name, array in (("W_x", cell.W_x), ("W_h", cell.W_h))}
-        gradients["b"] = np.zeros(12)
-        dx, dh_before, dc_before = step_backward(cell, step, dh, dc, gradients, to_x=True, to_h=True)
+        shapes = {"W_x": (12, 2, 3, 3), "W_h": (12, 3, 3, 3), "b": (12,)}
+        sums = LayerGradients(cell.backend, {name: np.zeros(shape) for name, shape in shapes.items()})
+        dx, dh_before, dc_before = step_backward(cell, step, dh, dc, sums, to_x=True, to_h=True)
+        gradients = sums.total()
         results.append([h, c_new, dx, dh_before, dc_before, *gradients.values()])
         assert not gradients["W_h"].any()
         assert gradients["W_x"].any()
@@ -80,7 +82,8 @@ def test_one_step_is_the_equations() -> None:
 def backward(cell: Cell, step: Any, layer: ConvLSTM, **wanted: bool) -> tuple[Any, dict[str, Array]]:
     gradients = layer.zero_gradients()
     dh, dc = random(1, 3, 4, 5, seed=8), random(1, 3, 4, 5, seed=9)
-    return step_backward(cell, step, dh, dc, gradients, **{"to_x": True, "to_h": True, **wanted}), gradients
+    found = step_backward(cell, step, dh, dc, gradients, **{"to_x": True, "to_h": True, **wanted})
+    return found, gradients.total()
 
 
 def test_what_is_not_wanted_is_none_and_changes_nothing_else() -> None:

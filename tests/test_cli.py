@@ -142,7 +142,10 @@ def assert_one_line(result: subprocess.CompletedProcess[str], message: str) -> N
         (["tiny.toml", "--steps", "0"], "[training] steps must be > 0; got 0"),
         (["tiny.toml", "--seed", "-1"], "[training] seed must be ≥ 0 and < 2**64; got -1"),
         (["tiny.toml", "--seed", str(2**64)], "[training] seed must be ≥ 0 and < 2**64; got 18446744073709551616"),
-        (["tiny.toml", "--backend", "torch"], 'backend must be "auto", "numpy", "cupy" or "cupy:<device number>"'),
+        (
+            ["tiny.toml", "--backend", "torch"],
+            'backend must be "auto", "numpy", "numpy:winograd", "cupy" or "cupy:<device number>"',
+        ),
         (["tiny.toml", "--backend", "cupy"], "backend 'cupy' is not available: the package CuPy is not installed; in"),
         (["tiny.toml", "--out", "taken"], "taken exists; name another --out, or say --overwrite"),
     ],

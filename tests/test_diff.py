@@ -200,10 +200,7 @@ GRADIENT_INPUT = [
     "R.3", "1.3.x", "1.3.h", "0.3.x", "0.3.h", "R.2", "1.2.x", "1.2.h", "0.2.x", "0.2.h",
     "R.1", "R.0", "1.1.x", "1.1.h", "1.0.x", "0.1.h",
 ]  # fmt: skip
-GRADIENT_WEIGHTS = [
-    "R.3", "1.3.x", "1.3.h", "0.3.x", "0.3.h", "R.2", "1.2.x", "1.2.h", "0.2.x", "0.2.h",
-    "R.1", "R.0", "1.1.x", "1.1.h", "1.0.x", "0.1.x", "0.1.h", "0.0.x",
-]  # fmt: skip
+GRADIENT_WEIGHTS = ["R.3", "R.2", "R.1", "R.0", "0.x", "0.h", "1.x", "1.h"]  # a layer's steps are taken together
 AT = (0, 2, 3, 1)  # sample of its own, channel, row, column
 ELEMENT = "element [2, 3, 1]"
 ULPS = 5000  # so many that no later rounding takes them back
@@ -279,13 +276,13 @@ FAULTS: dict[str, tuple[Plant, str]] = {
         of_backend("gradient_input", GRADIENT_INPUT, 2, "R.1", nudge),
         f"sample 2, t = 1, readout: δh, {ELEMENT}",
     ),
-    "a share of the gradient to W_h": (
-        of_backend("gradient_weights", GRADIENT_WEIGHTS, 2, "1.2.h", lambda g: nudged(g, (7, 2, 1, 0), ULPS)),
-        "sample 2, t = 2, layers.1: share of the gradient to W_h, element [7, 2, 1, 0]",
+    "the gradient to W_h": (
+        of_backend("gradient_weights", GRADIENT_WEIGHTS, 2, "1.h", lambda g: nudged(g, (7, 2, 1, 0), ULPS)),
+        "sample 2, layers.1: gradient to W_h, element [7, 2, 1, 0]",
     ),
-    "a share of the gradient to W_x": (
-        of_backend("gradient_weights", GRADIENT_WEIGHTS, 0, "0.0.x", lambda g: nudged(g, (7, 12, 1, 0), ULPS)),
-        "sample 0, t = 0, layers.0: share of the gradient to W_x, element [7, 12, 1, 0]",
+    "the gradient to W_x": (
+        of_backend("gradient_weights", GRADIENT_WEIGHTS, 0, "0.x", lambda g: nudged(g, (7, 12, 1, 0), ULPS)),
+        "sample 0, layers.0: gradient to W_x, element [7, 12, 1, 0]",
     ),
     "a share of the read-out's gradient": (
         of_backend("gradient_weights", GRADIENT_WEIGHTS, 1, "R.2", lambda g: nudged(g, (7, 2, 0, 0), ULPS)),

@@ -176,9 +176,9 @@ def test_recomputation_changes_no_bit(kind: type[FrameModel], recompute: int) ->
 @pytest.mark.parametrize("kind", KINDS)
 def test_recomputation_needs_less_memory(kind: type[FrameModel]) -> None:
     """Of 64 steps in chunks of 8 NextFrame holds one chunk, the encoder–forecaster one of each stack."""
-    model, frames = make(kind, (8,), spatial_shape=None), make_frames(N=1, T=65, side=16)
+    model, frames = make(kind, (8,), spatial_shape=None), make_frames(N=1, T=65, side=32)
     model.loss_and_gradients(frames, 32)  # what is made once is made now
-    most = {NextFrame: 0.25, EncoderForecaster: 0.34}[kind]
+    most = {NextFrame: 0.3, EncoderForecaster: 0.34}[kind]
     assert peak_memory(model, frames, context=32, recompute=8) < most * peak_memory(model, frames, context=32)
 
 

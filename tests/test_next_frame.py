@@ -310,7 +310,7 @@ def test_recomputation_within_windows_changes_no_bit(truncate: int, recompute: i
 @pytest.mark.parametrize("context", [1, None])
 def test_with_truncation_memory_does_not_grow_with_the_sequence(context: int | None) -> None:
     model = make(NextFrame, (8,), spatial_shape=None)
-    short, long = (make_frames(N=1, T=T, side=16) for T in (17, 129))
+    short, long = (make_frames(N=1, T=T, side=32) for T in (17, 129))
     model.loss_and_gradients(short)  # what is made once is made now
     short_peak, long_peak = (peak_memory(model, frames, context=context, truncate=4) for frames in (short, long))
     assert long_peak < 1.1 * short_peak

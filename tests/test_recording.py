@@ -157,17 +157,16 @@ def test_the_readouts_backward_is_of_the_step_that_it_says(model: NextFrame) -> 
 
 
 def test_the_shares_are_of_the_weights_that_they_say(model: NextFrame) -> None:
-    """Together they are the gradients; none is missing but that of W_h at t = 0, where h is zero."""
+    """Together they are the gradients; a step's δz is kept where it goes in, but not for W_h at t = 0."""
     operations, _, gradients = recorded(model, make_frames())
     out = outputs(operations)
-    for layer, name in [(a.name, w) for a in model.layers for w in ("W_x", "W_h")] + [("readout.", "W")]:
-        shares = [
-            out[f"sample {n}, t = {t}, {layer[:-1]}: share of the gradient to {name}"]
-            for n, t in np.ndindex(N, STEPS)
-            if name != "W_h" or t > 0
-        ]
+    for layer, name in ((a.name, w) for a in model.layers for w in ("W_x", "W_h")):
+        shares = [out[f"sample {n}, {layer[:-1]}: gradient to {name}"] for n in range(N)]
         np.testing.assert_allclose(np.sum(shares, axis=0), gradients[layer + name], rtol=1e-4, atol=1e-6)
-        assert f"sample 0, t = 0, {layer[:-1]}: share of the gradient to W_h" not in out
+    shares = [out[f"sample {n}, t = {t}, readout: share of the gradient to W"] for n, t in np.ndindex(N, STEPS)]
+    np.testing.assert_allclose(np.sum(shares, axis=0), gradients["readout.W"], rtol=1e-4, atol=1e-6)
+    taken = [name for operation in operations for name in operation.inputs if name.endswith("layers.0: δz")]
+    assert [taken.count(f"sample 0, t = {t}, layers.0: δz") >= 1 + (t > 0) for t in range(STEPS)] == [True] * STEPS
 
 
 def test_no_output_has_the_name_of_another(model: NextFrame) -> None:
@@ -264,7 +263,7 @@ def test_cupy_records_the_same_under_the_same_names(settings: dict[str, Any]) ->
         recorded(make_model(settings, backend), frames) for backend in ("cupy", "numpy")
     )
     found, right = outputs(there), outputs(here)
-    shares = {name for name in right if "share" in name}
+    shares = {name for name in right if "gradient to" in name}
     of_all = {name.replace("sample 0", f"samples 0 … {N - 1}") for name in shares if name.startswith("sample 0,")}
     assert set(found) == (set(right) - shares) | of_all
     assert set(inputs(there)) == set(inputs(here))

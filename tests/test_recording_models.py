@@ -55,7 +55,8 @@ def test_shares_of_a_gradient_are_of_the_kernel_that_they_name(recorded: Recorde
     kernels = [name for name in gradients if name.endswith(("W_x", "W_h", "readout.W"))]
     for name in kernels:
         layer, _, kernel = name.rpartition(".")
-        shares = [a for place, a in out.items() if place.endswith(f", {layer}: share of the gradient to {kernel}")]
+        of_kernel = f", {layer}: {'share of the ' if layer == 'readout' else ''}gradient to {kernel}"
+        shares = [a for place, a in out.items() if place.endswith(of_kernel)]
         np.testing.assert_allclose(sum(shares), gradients[name], rtol=1e-4, atol=1e-6, err_msg=name)
         assert len(shares) >= N
 

@@ -10,6 +10,7 @@ import pytest
 from convlstm import ConvLSTM, Draws, stack
 from convlstm.backends import Array
 from convlstm.dropout import NOTHING
+from convlstm.layer_gradients import LayerGradients
 from convlstm.recurrence import Start, unroll_backward, unroll_forward
 from convlstm.stack import stack_backward, stack_forward
 from tests.numerical import freeze, numeric_gradients
@@ -50,7 +51,7 @@ class Layers:
     def forward(self) -> tuple[Any, Any, Any]:
         return stack_forward(self.cells, self.xs, self.states, self.drops)
 
-    def zeros(self) -> list[dict[str, Array]]:
+    def zeros(self) -> list[LayerGradients]:
         return [layer.zero_gradients() for layer in self.layers]
 
 
@@ -84,7 +85,7 @@ def test_backward_is_one_layer_after_the_other_and_adds_what_is_given_in_between
         dhs = [a + b for a, b in zip(given.dhs[k], above, strict=True)]
         above, state = unroll_backward(kept[k], dhs, given.dstates[k], right[k], to_x=True, to_state=True)  # type: ignore[assignment]
         same(before[k], state)
-        same(found[k].values(), right[k].values())
+        same(found[k].total().values(), right[k].total().values())
     same(dxs, above)
 
 
@@ -118,7 +119,9 @@ def test_layers_that_nothing_outside_reads_count_as_read_with_zeros() -> None:
     for dhs in (none, [*zeros, given.dhs[2]]):
         gradients = given.zeros()
         dxs, before = stack_backward(kept, dhs, given.dstates, gradients, to_x=True, to_state=True)
-        results.append([*dxs, *(d for state in before for d in state), *(g for own in gradients for g in own.values())])
+        results.append(
+            [*dxs, *(d for state in before for d in state), *(g for own in gradients for g in own.total().values())]
+        )
     same(*results)
 
 
@@ -128,7 +131,7 @@ def test_nothing_at_all_to_send_back() -> None:
     gradients = given.zeros()
     dxs, _ = stack_backward(kept, [None] * 3, [(None, None)] * 3, gradients, to_x=True, to_state=False)
     assert not any(dx is not None and dx.any() for dx in dxs)
-    assert not any(array.any() for own in gradients for array in own.values())
+    assert not any(array.any() for own in gradients for array in own.total().values())
 
 
 def test_what_is_not_wanted_is_not_computed_and_changes_nothing_else() -> None:
@@ -140,7 +143,7 @@ def test_what_is_not_wanted_is_not_computed_and_changes_nothing_else() -> None:
     assert dxs == [None] * T
     assert [dh is None for dh, _ in before] == [True] * 3
     for one, other in zip(full, fewer, strict=True):
-        same(one.values(), other.values())
+        same(one.total().values(), other.total().values())
 
 
 def test_a_lost_gradient_between_layers_would_show(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +153,7 @@ def test_a_lost_gradient_between_layers_would_show(monkeypatch: pytest.MonkeyPat
     stack_backward(kept, given.dhs, given.dstates, right, to_x=False, to_state=False)
     monkeypatch.setattr(stack, "add_given", lambda cell, outside, above: outside)
     stack_backward(kept, given.dhs, given.dstates, wrong, to_x=False, to_state=False)
-    assert np.abs(right[0]["W_x"] - wrong[0]["W_x"]).max() > 1e-3
+    assert np.abs(right[0].total()["W_x"] - wrong[0].total()["W_x"]).max() > 1e-3
 
 
 def test_as_many_states_and_masks_as_layers() -> None:

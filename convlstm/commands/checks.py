@@ -20,7 +20,7 @@ def gradcheck(
     config: Annotated[
         str | None, typer.Argument(metavar="[PRESET|CONFIG.toml]", help="Check this model; default: every variant.")
     ] = None,
-    backend: Annotated[str, typer.Option(help='"auto", "numpy", "cupy" or "cupy:1".')] = "auto",
+    backend: Annotated[str, typer.Option(help='"auto", "numpy", "numpy:winograd", "cupy" or "cupy:1".')] = "auto",
     script: Annotated[
         str | None,
         typer.Option(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 WIDEST = 200  # characters of a table
 
 RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="A run directory that holds a trained model.")]
-Backend = Annotated[str, typer.Option(help='"auto", "numpy", "cupy" or "cupy:1".')]
+Backend = Annotated[str, typer.Option(help='"auto", "numpy", "numpy:winograd", "cupy" or "cupy:1".')]
 Data = Annotated[
     str | None,
     typer.Option(metavar="PATH", help="Other frames, all of them to test on; default: the run's own test split."),

@@ -34,7 +34,9 @@ def train(
     ],
     backend: Annotated[
         str | None,
-        typer.Option(help='"auto", "numpy", "cupy" or "cupy:1"; default "auto", with --resume that of the run.'),
+        typer.Option(
+            help='"auto", "numpy", "numpy:winograd", "cupy" or "cupy:1"; default "auto", with --resume that of the run.'
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps, instead of what is configured.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights and data, instead of what is configured.")] = None,
