@@ -92,6 +92,14 @@ class Backend(Protocol):
     def prepare(self, W: Array, geometry: Geometry, height: int, width: int) -> Kernel:
         """Return a kernel (D, C, K, K) as `convolve` and `gradient_input` use it on height × width maps many times."""
 
+    def join(
+        self, W_x: Array, W_h: Array, over_x: Geometry, over_h: Geometry, height: int, width: int
+    ) -> tuple[Kernel, Kernel] | None:
+        """Return the kernels of W_x ∗ x + W_h ∗ h as one convolution of [x, h], and of W_h ∗ h, prepared.
+
+        None where one convolution of both is not faster than two.
+        """
+
     def convolve(self, x: Array, W: Kernel, geometry: Geometry) -> Array:
         """Return W ∗ x: (N, C, H, W) with (D, C, K, K) to (N, D, H', W'); see convolution.py."""
 

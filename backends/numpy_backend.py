@@ -94,6 +94,11 @@ class NumpyBackend:
     def prepare(self, W: Array, geometry: Geometry, height: int, width: int) -> Kernel:
         return W
 
+    def join(
+        self, W_x: Array, W_h: Array, over_x: Geometry, over_h: Geometry, height: int, width: int
+    ) -> tuple[Kernel, Kernel] | None:
+        return None
+
     convolve = staticmethod(convolution.convolve)
     gradient_input = staticmethod(convolution.gradient_input)
     gradient_weights = staticmethod(convolution.gradient_weights_of_many)
@@ -119,11 +124,20 @@ class WinogradBackend(NumpyBackend):
             return W
         return self.map_samples(lambda _: winograd.transformed(W), 1, 1)[0]  # with one thread for BLAS
 
+    def join(
+        self, W_x: Array, W_h: Array, over_x: Geometry, over_h: Geometry, height: int, width: int
+    ) -> tuple[Kernel, Kernel] | None:
+        joined = np.concatenate((W_x, W_h), axis=1) if over_x == over_h else None
+        if joined is None or not winograd.suits(joined.shape[1], joined.shape[0], over_h, height, width):
+            return None
+        kernel = self.map_samples(lambda _: winograd.transformed(joined), 1, 1)[0]
+        return kernel, winograd.of_channels(kernel, slice(W_x.shape[1], None))
+
     @staticmethod
     def convolve(x: Array, W: Kernel, geometry: Geometry) -> Array:
         if isinstance(W, winograd.TransformedKernel):
             return winograd.convolve(x, W, geometry)
-        return convolution.convolve(x, W, geometry)
+        return convolution.convolve_many(x, W, geometry)
 
     @staticmethod
     def gradient_input(dz: Array, W: Kernel, geometry: Geometry, height: int, width: int) -> Array:

@@ -110,6 +110,11 @@ def transformed(W: Array) -> TransformedKernel:
     return TransformedKernel(W, U.copy(), np.ascontiguousarray(U.transpose(0, 2, 1)))
 
 
+def of_channels(kernel: TransformedKernel, channels: slice) -> TransformedKernel:
+    """Return the part of a kernel that is laid on some channels: views of the same memory."""
+    return TransformedKernel(kernel.W[:, channels], kernel.U[:, channels], kernel.U_T[:, :, channels])
+
+
 def convolve(x: Array, kernel: TransformedKernel, geometry: Geometry) -> Array:
     """Return z = W ∗ x; arguments and result as in convolution.py."""
     N, _, H, W = x.shape

@@ -22,6 +22,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from convlstm.backends.contract import Array, Backend, Gates, Kernel, Peepholes
 from convlstm.backends.geometry import Geometry
 from convlstm.dropout import NOTHING, Drop, dropped
@@ -40,6 +42,9 @@ class Cell(NamedTuple):
     peepholes: Peepholes | None  # each (C,) or (C, H, W)
     over_x: Geometry  # of W_x ∗ x
     over_h: Geometry  # of W_h ∗ h₋
+    W_xh: Kernel | None = (
+        None  # (4C, Cin + C, K, K), W_x and W_h side by side where one convolution of [x, h₋] is faster
+    )
 
 
 class Step(NamedTuple):
@@ -50,6 +55,7 @@ class Step(NamedTuple):
     drop: Drop
     normalised: Normalised | None
     gates: Gates
+    joined: Array | None = None  # [x̃, h̃₋], (N, Cin + C, H, W), where both were convolved at once
 
 
 def step_forward(
@@ -66,8 +72,18 @@ def step_forward(
     """
     backend = cell.backend
     x, h_previous = dropped(x, drop.x), None if h_previous is None else dropped(h_previous, drop.h)  # x̃, h̃₋
-    z_x = None if cell.W_x is None else backend.convolve(x, cell.W_x, cell.over_x)  # (N, 4C, H, W)
-    z_h = None if h_previous is None else backend.convolve(h_previous, cell.W_h, cell.over_h)  # (N, 4C, H, W)
+    joined: Array | None = None
+    z_x: Array | None = None
+    z_h: Array | None = None
+    if cell.W_xh is not None and h_previous is not None:
+        joined = np.concatenate((x, h_previous), axis=1)
+        x, h_previous = joined[:, : x.shape[1]], joined[:, x.shape[1] :]  # so that both are kept once
+        z_x = backend.convolve(joined, cell.W_xh, cell.over_h)  # (N, 4C, H, W)
+    else:
+        if cell.W_x is not None:
+            z_x = backend.convolve(x, cell.W_x, cell.over_x)  # (N, 4C, H, W)
+        if h_previous is not None:
+            z_h = backend.convolve(h_previous, cell.W_h, cell.over_h)  # (N, 4C, H, W)
     if z_x is None:
         z_x, z_h = z_h, None
     if z_x is None:  # neither input nor state
@@ -77,7 +93,7 @@ def step_forward(
         normalised = normalise_forward(z_x if z_h is None else z_x + z_h)  # ẑ = N(W_x ∗ x̃ + W_h ∗ h̃₋)
         z_x, z_h = _over_maps(cell.gain) * normalised.z, None  # γ∘ẑ
     h, c, gates = backend.gates_forward(z_x, z_h, cell.b, c_previous, cell.peepholes)  # z = z_x + z_h + b
-    return h, c, Step(x, h_previous, drop, normalised, gates)
+    return h, c, Step(x, h_previous, drop, normalised, gates, joined)
 
 
 def step_backward(
@@ -109,16 +125,35 @@ def step_backward(
         gradients.add("gain", sum_to(cell.gain, dz * step.normalised.z))  # z = γ∘ẑ + b
         dz = normalise_backward(_over_maps(cell.gain) * dz, step.normalised)  # ẑ = N(W_x ∗ x̃ + W_h ∗ h̃₋)
 
-    if cell.W_x is not None:
-        gradients.add_kernel("W_x", cell.W_x, step.x, dz, cell.over_x)  # W_x ∗ x̃ + …
-    if step.h_previous is not None:
-        gradients.add_kernel("W_h", cell.W_h, step.h_previous, dz, cell.over_h)  # … + W_h ∗ h̃₋
+    if step.joined is not None:
+        gradients.add_kernel("W_xh", cell.W_xh, step.joined, dz, cell.over_h)  # W_x ∗ x̃ + W_h ∗ h̃₋
+    else:
+        if cell.W_x is not None:
+            gradients.add_kernel("W_x", cell.W_x, step.x, dz, cell.over_x)  # W_x ∗ x̃ + …
+        if step.h_previous is not None:
+            gradients.add_kernel("W_h", cell.W_h, step.h_previous, dz, cell.over_h)  # … + W_h ∗ h̃₋
+    dx, dh_previous = _gradients_to_inputs(cell, step, dz, to_x=to_x, to_h=to_h)
+    return (
+        None if dx is None else dropped(dx, step.drop.x),  # x∘m_x
+        None if dh_previous is None else dropped(dh_previous, step.drop.h),  # h₋∘m_h
+        dc_previous,
+    )
+
+
+def _gradients_to_inputs(
+    cell: Cell, step: Step, dz: Array, *, to_x: bool, to_h: bool
+) -> tuple[Array | None, Array | None]:
+    """Return the gradients to x̃ and h̃₋, each where it is wanted: W_x ∗ x̃ + W_h ∗ h̃₋."""
+    backend, Cin = cell.backend, step.x.shape[1]
+    if to_x and to_h and step.joined is not None:
+        both = backend.gradient_input(dz, cell.W_xh, cell.over_h, *dz.shape[2:])
+        return both[:, :Cin], both[:, Cin:]
     dx = dh_previous = None
     if to_x and cell.W_x is not None:
-        dx = dropped(backend.gradient_input(dz, cell.W_x, cell.over_x, *step.x.shape[2:]), step.drop.x)  # x∘m_x
+        dx = backend.gradient_input(dz, cell.W_x, cell.over_x, *step.x.shape[2:])
     if to_h:
-        dh_previous = dropped(backend.gradient_input(dz, cell.W_h, cell.over_h, *dh.shape[2:]), step.drop.h)  # h₋∘m_h
-    return dx, dh_previous, dc_previous
+        dh_previous = backend.gradient_input(dz, cell.W_h, cell.over_h, *dz.shape[2:])
+    return dx, dh_previous
 
 
 def _over_maps(parameter: Array) -> Array:

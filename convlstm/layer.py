@@ -272,9 +272,10 @@ class ConvLSTM:
         named = {name: self._in_order(array) for name, array in self.parameters.items()}
         peepholes = Peepholes(named["p_i"], named["p_f"], named["p_o"]) if self.peephole else None
         b = named.get("b", self._constant_bias())
-        W_h = self.backend.prepare(named["W_h"], over_h, *hidden)
         W_x = self.backend.prepare(named["W_x"], over_x, height, width) if self.in_channels else None
-        return Cell(self.backend, W_x, W_h, named.get("gain"), b, peepholes, over_x, over_h)
+        joined = self.backend.join(named["W_x"], named["W_h"], over_x, over_h, *hidden) if self.in_channels else None
+        W_xh, W_h = joined or (None, self.backend.prepare(named["W_h"], over_h, *hidden))
+        return Cell(self.backend, W_x, W_h, named.get("gain"), b, peepholes, over_x, over_h, W_xh)
 
     def zero_gradients(self) -> LayerGradients:
         """Return what the gradients to the parameters are summed in, 0 at first."""

@@ -29,7 +29,7 @@ class LayerGradients:
         """Add a step's share of the gradient to a kernel: from what it was laid on and the gradient to what came out.
 
         Args:
-            name: the kernel's, "W_x" or "W_h".
+            name: the kernel's, "W_x", "W_h" or, of both side by side, "W_xh".
             W: the kernel, as `prepare` made it.
             x: (N, C, H, W).
             dz: (N, D, H', W').
@@ -41,8 +41,11 @@ class LayerGradients:
 
     def total(self) -> dict[str, Array]:
         """Return each parameter's gradient; nothing may be added after."""
-        for name, kernel in self._kernels.items():
-            found = kernel.total()
-            if found is not None:
-                self._sums[name] = found
-        return self._sums
+        found = {name: kernel.total() for name, kernel in self._kernels.items()}
+        both = found.pop("W_xh", None)
+        if both is not None:
+            Cin = self._sums["W_x"].shape[1]
+            for name, share in (("W_x", both[:, :Cin]), ("W_h", both[:, Cin:])):
+                single = found.get(name)  # of steps without an h₋
+                found[name] = share if single is None else single + share
+        return self._sums | {name: gradient for name, gradient in found.items() if gradient is not None}

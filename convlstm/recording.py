@@ -25,7 +25,12 @@ from convlstm.layer import ConvLSTM
 
 Host = npt.NDArray[Any]
 GATES = ("i", "f", "g", "o")
-CONVOLVED = {"W_x": "x", "W_h": "h of the step before"}  # what a kernel is laid on
+CONVOLVED = {  # what a kernel is laid on
+    "W_x": "x",
+    "W_h": "h of the step before",
+    "W_xh": "x and h of the step before",
+}
+PRODUCT = {"W_x": "W_x ∗ x", "W_h": "W_h ∗ h", "W_xh": "W_x ∗ x + W_h ∗ h"}
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,16 @@ class RecordingBackend:
             self._keep.append(kernel)
         return kernel
 
+    def join(
+        self, W_x: Array, W_h: Array, over_x: Geometry, over_h: Geometry, height: int, width: int
+    ) -> tuple[Kernel, Kernel] | None:
+        """Two kernels side by side are a third one of the same layer."""
+        kernels = self.inner.join(W_x, W_h, over_x, over_h, height, width)
+        for kernel, name in zip(kernels or (), ("W_xh", "W_h"), strict=False):
+            self.kernels[id(kernel)] = self.kernels[id(W_h)][0], name
+            self._keep.append(kernel)
+        return kernels
+
     def map_samples(self, work: Callable[[slice], Any], samples: int, column_elements: int) -> list[Any]:
         """Call `work` for one sample after the other, or for the batch where the backend takes it whole."""
 
@@ -104,7 +119,7 @@ class RecordingBackend:
         place = self._next(self._convolved[-1][0])
         roles: dict[int, str] = {}
         for _, kernel, x, z in self._convolved:
-            roles[id(z)] = f"{kernel} ∗ {kernel[-1]}"
+            roles[id(z)] = PRODUCT[kernel]
             self._note(place, {CONVOLVED[kernel]: x}, {roles[id(z)]: z})
         self._convolved.clear()
         h, c, gates = self.inner.gates_forward(z_x, z_h, bias, c_previous, peepholes)
