@@ -45,7 +45,7 @@ class KernelGradient(Protocol):
         """Take a step: what was convolved, (N, C, H, W), and the gradient to what came out, (N, D, H', W')."""
 
     def total(self) -> Array | None:
-        """Return the sum so far, (D, C, K, K); None where there was no step."""
+        """Return the sum, (D, C, K, K), None where there was no step; nothing may be added after."""
 
 
 class Backend(Protocol):

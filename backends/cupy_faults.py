@@ -6,6 +6,8 @@ import functools
 import importlib
 from types import ModuleType
 
+from .cuda_products import fix_workspace, products_fault
+
 
 def cupy_fault(device: int = 0) -> str | None:
     """Return None where CuPy can use `device`, else one line: which part is missing, and what mends it.
@@ -22,6 +24,7 @@ def cupy_fault(device: int = 0) -> str | None:
         return f"the package CuPy is installed but does not import ({_reason(error)}); reinstall it: {_INSTALL}"
     if not hasattr(cupy, "cuda"):  # a folder that an uninstall left behind imports as an empty package
         return f"the package CuPy is incomplete (it has no cupy.cuda); reinstall it: {_INSTALL}"
+    fix_workspace()  # before cuBLAS is there
     try:
         cupy.cuda.nvrtc.getVersion()  # compiles the kernels; CuPy loads both libraries only when they are asked for
         _ = cupy.cuda.cublas  # multiplies the matrices; without it Chainer takes no CuPy arrays
@@ -37,6 +40,9 @@ def cupy_fault(device: int = 0) -> str | None:
     except Exception as error:
         return _runtime_fault(cupy, error)
     try:
+        fault = products_fault(cupy.cuda.Device(device).compute_capability)
+        if fault is not None:
+            return fault
         _try_out(cupy, device)
     except Exception as error:
         return _computing_fault(cupy, device, error)
@@ -80,10 +86,10 @@ def _runtime_fault(cupy: ModuleType, error: Exception) -> str:
 def _try_out(cupy: ModuleType, device: int) -> None:
     """Compile a kernel and multiply matrices once: headers, compiler, driver and device must fit each other."""
     with cupy.cuda.Device(device):
-        one = cupy.zeros((1, 1), "float32") + 1
-        product = float((one @ one)[0, 0])
-    if product != 1:
-        raise RuntimeError(f"1 · 1 came out as {product}")
+        ones = cupy.zeros((2, 2), "float32") + 1  # smaller ones CuPy multiplies without cuBLAS
+        product = float((ones @ ones)[0, 0])
+    if product != 2:
+        raise RuntimeError(f"1 · 1 + 1 · 1 came out as {product}")
 
 
 def _computing_fault(cupy: ModuleType, device: int, error: Exception) -> str:

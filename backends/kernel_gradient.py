@@ -50,7 +50,7 @@ class StepsTogether:
         self._elements += elements
 
     def total(self) -> Array | None:
-        """Return the sum so far, (D, C, K, K); None where there was no step."""
+        """Return the sum, (D, C, K, K), None where there was no step; nothing may be added after."""
         self._take()
         return self._sum
 
@@ -79,5 +79,5 @@ class StepByStep:
         self._sum = share if self._sum is None else self._sum + share
 
     def total(self) -> Array | None:
-        """Return the sum so far, (D, C, K, K); None where there was no step."""
+        """Return the sum, (D, C, K, K), None where there was no step; nothing may be added after."""
         return self._sum

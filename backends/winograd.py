@@ -17,10 +17,11 @@ Summed over channels, position p of the 36 is one matrix product; its gradients 
     dd = B dV Bᵀ      dV_p = dM_p U_pᵀ        dM = A dz Aᵀ      dW = Gᵀ dU G
                       dU_p = V_pᵀ dM_p
 
-Rounding grows with the matrices' entries.  The points 0, ±3/4, ±4/3, ∞ were the best of those tried: in float32 the
-result is about four times as far from the exact one as the plain product's (1.3e-6 and 3.6e-7 relative, 128 channels);
-with the usual 0, ±1, ±2, ∞ it is seven times.  On how points matter: Barabasz, Anderson, Soodhalter, Gregg, "Error
-analysis and improving the accuracy of Winograd convolution for deep neural networks", arXiv:1803.10986.
+Rounding grows with the matrices' entries.  The points 0, ±3/4, ±4/3, ∞ were the best of those tried: in float32, with
+128 channels, z is about four times as far from the exact one as the plain product's (1.3e-6 and 3.6e-7 relative), dx
+six times (1.3e-6 and 2.1e-7), dW two to four times; with the usual 0, ±1, ±2, ∞ z is seven times as far.  On how points
+matter: Barabasz, Anderson, Soodhalter, Gregg, "Error analysis and improving the accuracy of Winograd convolution for
+deep neural networks", arXiv:1803.10986.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def transformed(W: Array) -> TransformedKernel:
     rows, columns = matrices(K_y, W.dtype.char), matrices(K_x, W.dtype.char)
     U = _transform(rows.G, columns.G, np.ascontiguousarray(W.transpose(2, 3, 1, 0)), "U")
     U = U.reshape(INPUTS**2, C, D)
-    return TransformedKernel(W, U.copy(), np.ascontiguousarray(U.transpose(0, 2, 1)))
+    return TransformedKernel(W, U.copy(), U.transpose(0, 2, 1).copy())
 
 
 def of_channels(kernel: TransformedKernel, channels: slice) -> TransformedKernel:
@@ -139,7 +140,7 @@ def gradient_input(dz: Array, kernel: TransformedKernel, geometry: Geometry, hei
     tiles, rows, columns = tiles_of(geometry, height, width), *_of_axes(geometry, dz.dtype)
     (m_y, m_x), (down, across) = tiles
     filled = _filled_up(dz, tiles)
-    reach = [-(-INPUTS // m) for m in tiles.outputs]  # blocks of m inputs that a tile reads, the last perhaps in part
+    reach = [-(-INPUTS // m) - 1 for m in tiles.outputs]  # blocks of m inputs that a tile reads beyond its own
     dx = np.zeros((N, (down + reach[0]) * m_y, (across + reach[1]) * m_x, C), dz.dtype)  # padded as x was
     for maps, strip in tiles.pieces(N, strip_tiles(C, D)):
         dM = _transformed_outputs(filled[maps], strip, tiles, rows, columns)  # z = Aᵀ M A

@@ -95,7 +95,7 @@ class EncoderForecaster(FrameModel):
         """
         shown, T, half = self._context(frames, context, loss), frames.shape[1], self._reading()
         every = T if recompute is None else as_count("recompute", recompute)
-        scale = self._scale(frames, shown, valid, loss)
+        scale = self._scale(frames, shown, valid)
 
         def work(cells: list[Cell], part: slice) -> tuple[Array, dict[str, Array]]:
             goal, drops = self._goal(frames, part, valid, loss, scale), self._drops(draws, part, frames)
@@ -110,7 +110,7 @@ class EncoderForecaster(FrameModel):
             _encoder_backward(encoded, dstates, of_layers[:half])
             return scale * sum(losses[1:], losses[0]), self._by_name(of_layers, readout)
 
-        return self._summed(frames, work)
+        return self._summed(frames, work, self._target_range(frames, shown, valid, loss))
 
     def _forecaster_backward(
         self, kept: list[Chunk | Given], end: int, goal: Goal, x: Array,

@@ -241,34 +241,47 @@ class FrameModel(ABC):
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}")
         return shown
 
-    def _scale(self, frames: Array, first: int, valid: Mask | None, loss: LossName) -> float:
+    def _scale(self, frames: Array, first: int, valid: Mask | None) -> float:
         """Return 1 / the number of elements that count of the frames to predict, which are `first` … T-1.
 
         All are counted here, at once, so that a part's share does not depend on how the batch is cut.
 
         Raises:
-            TypeError, ValueError: `valid` is not a mask of the frames' shape, or says that none counts; cross-entropy
-                of a target that counts and does not lie within 0 … 1.
+            TypeError, ValueError: `valid` is not a mask of the frames' shape, or says that none counts.
         """
         check_mask(valid, frames.shape, "valid")
-        targets, count = frames[:, first:], math.prod(frames[:, first:].shape)
+        count = math.prod(frames[:, first:].shape)
         if valid is not None:
             count = int(np.count_nonzero(valid[:, first:]))
             if count == 0:
                 last = frames.shape[1] - 1
                 raise ValueError(f"valid is False throughout the frames to predict, {first} … {last}: there is no loss")
-            if loss == "bce":
-                targets = self.backend.to_numpy(targets)[valid[:, first:]]
-        if loss == "bce":
-            lowest, highest = float(targets.min()), float(targets.max())
-            if not 0 <= lowest <= highest <= 1:
-                raise ValueError(f"loss 'bce' needs frames within 0 … 1; they lie within {lowest:g} … {highest:g}")
         return 1 / count
 
+    def _target_range(
+        self, frames: Array, first: int, valid: Mask | None, loss: LossName
+    ) -> tuple[Array, Array] | None:
+        """Return the least and the largest of the targets that count, where the loss needs them within 0 … 1.
+
+        They stay on the backend: to look at them here would wait for a device in the middle of a step.
+        """
+        if loss != "bce":
+            return None
+        targets = frames[:, first:]
+        if valid is not None:
+            there = self.backend.asarray(np.ascontiguousarray(valid[:, first:]))
+            return np.where(there, targets, np.inf).min(), np.where(there, targets, -np.inf).max()
+        return targets.min(), targets.max()
+
     def _summed(
-        self, frames: Array, work: Callable[[list[Cell], slice], tuple[Array, dict[str, Array]]]
-    ) -> tuple[float, dict[str, Array]]:
-        """Return loss and gradients, which `work` computes for some samples, summed over all of them."""
+        self, frames: Array, work: Callable[[list[Cell], slice], tuple[Array, dict[str, Array]]],
+        targets: tuple[Array, Array] | None,
+    ) -> tuple[float, dict[str, Array]]:  # fmt: skip
+        """Return loss and gradients, which `work` computes for some samples, summed over all of them.
+
+        Raises:
+            ValueError: `targets`, from `_target_range`, do not lie within 0 … 1.
+        """
         H, W = (size // self.patch for size in frames.shape[3:])
         cells, total = self._cells(H, W), SampleSum()
 
@@ -278,7 +291,11 @@ class FrameModel(ABC):
 
         self.backend.map_samples(run, frames.shape[0], self._column_elements(cells, H, W))
         found = total.total()
-        loss = float(found.pop("loss"))
+        loss = float(found.pop("loss"))  # the first of a step's results that is waited for
+        if targets is not None:
+            lowest, highest = map(float, targets)
+            if not 0 <= lowest <= highest <= 1:
+                raise ValueError(f"loss 'bce' needs frames within 0 … 1; they lie within {lowest:g} … {highest:g}")
         return loss, {name: self.backend.contiguous(gradient) for name, gradient in found.items()}
 
     def _reader(self, frames: Array, part: slice) -> Callable[[int], Array]:

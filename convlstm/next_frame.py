@@ -151,7 +151,7 @@ class NextFrame(FrameModel):
             raise ValueError("shown must be True for the first frame of every sample: there is no prediction before it")
         window = T - 1 if truncate is None else as_count("truncate", truncate)
         chunk = window if recompute is None else as_count("recompute", recompute)
-        scale = self._scale(frames, 1, valid, loss)
+        scale = self._scale(frames, 1, valid)
 
         def work(cells: list[Cell], part: slice) -> tuple[Array, dict[str, Array]]:
             task = Task(cells, self._drops(draws, part, frames), self._reader(frames, part), shown[part])
@@ -161,7 +161,7 @@ class NextFrame(FrameModel):
                 before = self._window(task, steps, chunk, before, sums)
             return scale * sum(sums.values[1:], sums.values[0]), self._by_name(sums.of_layers, sums.readout)
 
-        return self._summed(frames, work)
+        return self._summed(frames, work, self._target_range(frames, 1, valid, loss))
 
     def _window(self, task: Task, steps: range, chunk: int, before: Before, sums: Sums) -> Before:
         """Take some steps forward and backward; add to the sums; return what the step after them reads."""

@@ -204,7 +204,7 @@ class RecordedGradient:
         self.inner.add(x, dz)
 
     def total(self) -> Array | None:
-        """Return the sum so far."""
+        """Return the sum; nothing may be added after."""
         found = self.inner.total()
         if found is not None:
             self.recording.note_gradient(f"{self.layer}: gradient to {self.kernel}", found)

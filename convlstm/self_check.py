@@ -47,6 +47,7 @@ LAYERS: tuple[Chosen, ...] = (
     ({}, {"kernel_size": 1}),
     ({}, {"kernel_size": (2, 4)}),
     ({}, {"recurrent_kernel_size": 4}),
+    ({}, {"hidden_channels": 8}),  # enough for the backends that convolve in another way where there are many
     ({"mask": MASK}, {"stride": 2, "recurrent_kernel_size": 2}),
     ({}, {"stride": (1, 2), "padding": "valid", "recurrent_kernel_size": (2, 1)}),
     ({"recompute": 2}, {"kernel_size": (2, 3), "dilation": 2, "layer_norm": "channel"}),
@@ -178,9 +179,9 @@ def variants(backend: str, seed: int = 0) -> Iterator[Variant]:
 
 
 def layer_variant(backend: str, seed: int, given: Mapping[str, Any], **settings: Any) -> Variant:
-    """Return a layer of two hidden channels; `given` are arguments of `ConvLSTM.forward`."""
-    chosen = {"in_channels": 2, "kernel_size": 3, "spatial_shape": (4, 5), **settings}
-    layer = ConvLSTM(hidden_channels=2, dtype="float64", backend=backend, seed=seed, **chosen)
+    """Return a layer, of two hidden channels if not said; `given` are arguments of `ConvLSTM.forward`."""
+    chosen = {"in_channels": 2, "hidden_channels": 2, "kernel_size": 3, "spatial_shape": (4, 5), **settings}
+    layer = ConvLSTM(dtype="float64", backend=backend, seed=seed, **chosen)
     return _of_sequences(f"layer: {_named(settings, given)}", layer, (2, 3, layer.in_channels, 4, 5), given, seed)
 
 

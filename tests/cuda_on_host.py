@@ -83,7 +83,7 @@ def compile_for_host(source: str) -> ctypes.CDLL:
 
 
 def host_kernel(source: str, name: str) -> Callable[[Sequence[int], Sequence[int], Sequence[object]], None]:
-    """Return a kernel to be called like CuPy's `RawKernel`: (grid, block, arguments)."""
+    """Return a kernel to be called as CuPy calls one: (grid, block, arguments)."""
     library = compile_for_host(source)
     kinds_of_parameters, run = library[f"kinds_{name}"], library[f"launch_{name}"]
     kinds_of_parameters.restype = ctypes.c_char_p

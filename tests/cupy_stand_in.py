@@ -5,11 +5,17 @@ CuPy refuses: a NumPy array in an operation with device arrays, a device array w
 an array of another device than the current one.  Results are new arrays in C order; a sum is an array too.
 
 Chainer knows no such arrays, so its three functions are wrapped: host arrays in, device arrays out.
+
+What a device would do is counted in `counted`: "launch" for each kernel, product and copy, "zeros" for memory set to
+zero, "transfer" for what comes from the host, "synchronisation" for whatever waits until the device is done.
 """
 
 from __future__ import annotations
 
+import math
 import sys
+import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
@@ -21,10 +27,12 @@ import pytest
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 import convlstm.backends
-from convlstm.backends import Array, convolution, cuda_gates
+from convlstm.backends import Array, convolution, cuda_gates, cuda_products
 from tests.cuda_on_host import host_kernel
 
 SCALARS = (bool, int, float, np.generic)
+IMPORT_CUPY = ("cupy_backend", "cuda_kernels", "cuda_memory")  # the modules of convlstm.backends that do
+counted: Counter[str] = Counter()
 
 
 class Device:
@@ -52,6 +60,11 @@ class Device:
 
     def synchronize(self) -> None:
         """Nothing runs behind our back."""
+        counted["synchronisation"] += 1
+
+    @property
+    def compute_capability(self) -> str:
+        return "90"
 
 
 class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
@@ -93,13 +106,14 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
     # What comes to the host.
 
     def get(self) -> Array:
+        counted["synchronisation"] += 1
         return np.array(self.memory, order="C")
 
     def __float__(self) -> float:
-        return float(self.memory)
+        return float(self.get())
 
     def __bool__(self) -> bool:
-        return bool(self.memory)
+        return bool(self.get())
 
     def __array__(self, *arguments: object, **named: object) -> Array:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
@@ -107,6 +121,7 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
     # What starts a kernel.
 
     def __setitem__(self, index: Any, value: object) -> None:
+        counted["launch"] += 1
         _read(self)[index] = _read(value)
 
     def reshape(self, *shape: int) -> ndarray:
@@ -141,7 +156,7 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
             return _new(result)
         if not isinstance(out[0], ndarray):
             raise TypeError(f"Unsupported type {type(out[0])}")
-        out[0][...] = _new(result)
+        out[0][...] = result if isinstance(result, np.generic) else ndarray(result)
         return out[0]
 
     def __array_function__(self, function: Callable[..., Any], types: object, args: Any, kwargs: Any) -> Any:
@@ -161,14 +176,18 @@ def _read(value: object) -> Any:
     return value
 
 
-def _new(memory: npt.ArrayLike) -> ndarray:
-    return ndarray(np.array(memory, order="C"))
+def _new(memory: npt.ArrayLike, what: str = "launch") -> ndarray:
+    """Return what a kernel wrote, in memory of its own."""
+    counted[what] += 1
+    array = np.array(memory, order="C")
+    pool.take(array)
+    return ndarray(array)
 
 
 def asarray(host: object) -> ndarray:
     if isinstance(host, ndarray):
         return host
-    return _new(np.asarray(host))
+    return _new(np.asarray(host), "transfer")
 
 
 def asnumpy(array: ndarray) -> Array:
@@ -176,7 +195,7 @@ def asnumpy(array: ndarray) -> Array:
 
 
 def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> ndarray:
-    return ndarray(np.zeros(shape, dtype))
+    return _new(np.zeros(shape, dtype), "zeros")
 
 
 def zeros_like(array: ndarray, *, shape: tuple[int, ...]) -> ndarray:
@@ -196,7 +215,15 @@ def pad(array: ndarray, pad_width: Any) -> ndarray:
 
 
 def tensordot(a: ndarray, b: ndarray, axes: Any) -> ndarray:
+    counted["launch"] += _copied(a.memory, axes[0]) + _copied(b.memory, axes[1])
     return _new(np.tensordot(_read(a), _read(b), axes))
+
+
+def _copied(operand: Array, axes: tuple[int, ...]) -> bool:
+    """Say whether CuPy copies an operand before a product: as a matrix it must lie in either order of memory."""
+    moved = np.moveaxis(operand, axes, range(len(axes)))
+    matrix = moved.reshape(math.prod(moved.shape[: len(axes)]), -1)
+    return not np.shares_memory(matrix, operand) or not (matrix.flags.c_contiguous or matrix.flags.f_contiguous)
 
 
 def where(condition: ndarray, a: object, b: object) -> ndarray:
@@ -214,15 +241,83 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-class RawKernel:
-    """`cupy.RawKernel`, run on this machine."""
+class Module:
+    """`cupy.cuda.Module`: what `compile_using_nvrtc` made, run on this machine."""
 
-    def __init__(self, code: str, name: str, options: tuple[str, ...] = ()) -> None:
-        assert options == cuda_gates.OPTIONS  # the ones that the host compiler is given in its own words
-        self._launch = host_kernel(code, name)
+    def load(self, binary: bytes) -> None:
+        self._source = binary.decode()
 
-    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[object, ...]) -> None:
-        self._launch(grid, block, [_read(argument) for argument in args])
+    def get_function(self, name: str) -> Callable[..., None]:
+        launch = host_kernel(self._source, name)
+
+        def function(grid: tuple[int, ...], block: tuple[int, ...], args: tuple[object, ...]) -> None:
+            counted["launch"] += 1
+            launch(grid, block, [_read(argument) for argument in args])
+
+        return function
+
+
+def compile_using_nvrtc(source: str, options: tuple[str, ...], *, filename: str) -> tuple[bytes, None]:
+    assert filename.endswith(".cu")
+    assert options == cuda_gates.OPTIONS  # the ones that the host compiler is given in its own words
+    return source.encode(), None
+
+
+class OutOfMemoryError(MemoryError):
+    """`cupy.cuda.memory.OutOfMemoryError`."""
+
+    def __init__(self, size: int, total: int, limit: int = 0) -> None:
+        self._size = size
+        super().__init__(f"Out of memory allocating {size:,} bytes (allocated so far: {total:,} bytes).")
+
+
+class MemoryHook:
+    """`cupy.cuda.MemoryHook`: is told of memory within its `with`."""
+
+    active: list[MemoryHook] = []  # noqa: RUF012 - CuPy's are of a thread
+
+    def __enter__(self) -> MemoryHook:
+        MemoryHook.active.append(self)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        MemoryHook.active.remove(self)
+
+    def malloc_postprocess(self, **given: int) -> None: ...
+
+    def free_postprocess(self, **given: int) -> None: ...
+
+
+class Pool:
+    """CuPy's default memory pool on a device with `total` bytes."""
+
+    def __init__(self) -> None:
+        self.total, self.used = 2**40, 0
+
+    def take(self, array: Array) -> None:
+        """Give an array its memory until nobody holds it."""
+        size = -(-array.nbytes // 512) * 512
+        if self.used + size > self.total:
+            raise OutOfMemoryError(size, self.used)
+        self.used += size
+        given = {"device_id": Device.current, "size": array.nbytes, "mem_size": size, "mem_ptr": 1, "pmem_id": 1}
+        for hook in MemoryHook.active:
+            hook.malloc_postprocess(**given)
+        weakref.finalize(array, self._give_back, given)
+
+    def _give_back(self, given: dict[str, int]) -> None:
+        self.used -= given["mem_size"]
+        for hook in MemoryHook.active:
+            hook.free_postprocess(**given)
+
+    def used_bytes(self) -> int:
+        return self.used
+
+    def free_bytes(self) -> int:
+        return 0
+
+
+pool = Pool()
 
 
 def memoize(*, for_each_device: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -245,7 +340,7 @@ def make_cupy(devices: int) -> ModuleType:
     cupy: Any = ModuleType("cupy")
     cupy.__version__ = "14.2.0"
     cupy.ndarray = ndarray
-    cupy.RawKernel = RawKernel
+    cupy.get_default_memory_pool = lambda: pool
     for function in (asarray, asnumpy, zeros, memoize, *FUNCTIONS.values()):
         setattr(cupy, function.__name__, function)
     runtime = SimpleNamespace(
@@ -253,11 +348,21 @@ def make_cupy(devices: int) -> ModuleType:
         getDeviceProperties=lambda device: {"name": b"stand-in"},
         runtimeGetVersion=lambda: 13000,
         driverGetVersion=lambda: 13000,
+        memGetInfo=lambda: (pool.total - pool.used, pool.total),
     )
     nvrtc = SimpleNamespace(getVersion=lambda: (13, 0))
     driver = SimpleNamespace(get_build_version=lambda: 13000)
     cupy.cuda = SimpleNamespace(Device=Device, runtime=runtime, nvrtc=nvrtc, driver=driver, cublas=SimpleNamespace())
     cupy.cuda.is_available = lambda: devices > 0
+    cupy.cuda.Module, cupy.cuda.MemoryHook = Module, MemoryHook
+    cupy.cuda.compiler = SimpleNamespace(compile_using_nvrtc=compile_using_nvrtc)
+    cupy.cuda.memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
+    cupy.compute_types = {}
+    cupy._core = SimpleNamespace(
+        _routines_linalg=SimpleNamespace(
+            COMPUTE_TYPE_DEFAULT=1, COMPUTE_TYPE_TF32=7, set_compute_type=cupy.compute_types.__setitem__
+        )
+    )
     return cupy  # type: ignore[no-any-return]
 
 
@@ -271,12 +376,14 @@ class Chainer:
         if not isinstance(x, ndarray):
             return self._functions.convolution_2d(x, W, **geometry)
         z = self._functions.convolution_2d(_read(x), _read(W), **geometry).array
+        counted["launch"] += 1 + (x.shape[0] > 1)  # the columns, and of several samples their copy for the product
         # As on a device: channels last in memory.
         return SimpleNamespace(array=moveaxis(_new(np.moveaxis(z, 1, -1)), -1, 1))
 
     def deconvolution_2d(self, x: Any, W: Any, **geometry: Any) -> Any:
         if not isinstance(x, ndarray):
             return self._functions.deconvolution_2d(x, W, **geometry)
+        counted["launch"] += 1 + _copied(W.memory, (0,)) + _copied(x.memory, (1,))  # the product
         return SimpleNamespace(array=_new(self._functions.deconvolution_2d(_read(x), _read(W), **geometry).array))
 
     def im2col(self, x: Any, *numbers: int, **named: int) -> Any:
@@ -288,12 +395,17 @@ class Chainer:
 @contextmanager
 def stand_in_for_cupy(devices: int = 2) -> Iterator[Any]:
     """Let `import cupy` bring the stand-in; then take back modules, backends made with it, Chainer's functions."""
-    name, package = "convlstm.backends.cupy_backend", convlstm.backends
+    package = convlstm.backends
     with pytest.MonkeyPatch.context() as patch:
         cupy = make_cupy(devices)
         patch.setitem(sys.modules, "cupy", cupy)
-        patch.delitem(sys.modules, name, raising=False)
-        patch.delattr(package, "cupy_backend", raising=False)
+        for module in IMPORT_CUPY:
+            patch.delitem(sys.modules, f"{package.__name__}.{module}", raising=False)
+            patch.delattr(package, module, raising=False)
+        patch.setattr(cuda_products, "_perhaps_late", False)
+        for variable in (cuda_products.WORKSPACE, "CONVLSTM_TF32", *cuda_products.OTHER_SWITCHES):
+            patch.setenv(variable, "")  # so that it is taken back whatever happens to it
+            patch.delenv(variable)
         patch.setattr(Device, "current", 0)
         chainer = Chainer()
         patch.setattr(convolution, "F", chainer)
@@ -303,8 +415,9 @@ def stand_in_for_cupy(devices: int = 2) -> Iterator[Any]:
             yield cupy
         finally:
             forget_backends()
-            sys.modules.pop(name, None)
-            vars(package).pop("cupy_backend", None)
+            for module in IMPORT_CUPY:
+                sys.modules.pop(f"{package.__name__}.{module}", None)
+                vars(package).pop(module, None)
 
 
 def forget_backends() -> None:

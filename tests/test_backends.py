@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
@@ -44,18 +45,37 @@ def cupy() -> Iterator[Any]:
 
 def test_names_bring_backends(cupy: Any) -> None:
     assert get_backend("numpy").name == "numpy"
+    assert get_backend("numpy:winograd").name == "numpy:winograd"
     assert get_backend("cupy").name == "cupy"
     assert get_backend("cupy:0") is get_backend("cupy")
     assert get_backend("cupy:1").name == "cupy:1"
 
 
 def test_the_same_name_brings_the_same_backend(cupy: Any) -> None:
-    for name in ("numpy", "cupy", "cupy:1", "auto"):
+    for name in ("numpy", "numpy:winograd", "cupy", "cupy:1", "auto"):
         assert get_backend(name) is get_backend(name)
+    assert get_backend("numpy:winograd") is not get_backend("numpy")
 
 
 @pytest.mark.parametrize(
-    "name", ["", "tpu", "Numpy", "numpy:0", "cupy:", "cupy:-1", "cupy:1.0", "cupy:one", "cupy 1", "cuda", None, 0]
+    "name",
+    [
+        "",
+        "tpu",
+        "Numpy",
+        "numpy:0",
+        "numpy:",
+        "winograd",
+        "numpy:Winograd",
+        "cupy:",
+        "cupy:-1",
+        "cupy:1.0",
+        "cupy:one",
+        "cupy 1",
+        "cuda",
+        None,
+        0,
+    ],
 )
 def test_an_unknown_name_is_named(without_cupy: None, name: Any) -> None:
     expected = f'backend must be "auto", "numpy", "numpy:winograd", "cupy" or "cupy:<device number>"; got {name!r}'
@@ -80,7 +100,14 @@ def test_auto_takes_numpy_without_cupy(without_cupy: None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "name"), [("numpy", "numpy"), ("cupy:1", "cupy:1"), ("auto", "cupy"), ("", "cupy")]
+    ("setting", "name"),
+    [
+        ("numpy", "numpy"),
+        ("numpy:winograd", "numpy:winograd"),
+        ("cupy:1", "cupy:1"),
+        ("auto", "cupy"),
+        ("", "cupy"),
+    ],
 )
 def test_convlstm_backend_chooses_for_auto(cupy: Any, monkeypatch: pytest.MonkeyPatch, setting: str, name: str) -> None:
     monkeypatch.setenv("CONVLSTM_BACKEND", setting)
@@ -119,10 +146,26 @@ def test_convlstm_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         assert threads() == number
 
 
+@pytest.mark.parametrize("name", ["numpy", "numpy:winograd"])
+def test_threads_that_were_asked_for_compute_small_samples_too(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def computing(column_elements: int) -> set[str]:
+        return set(get_backend(name).map_samples(lambda _: threading.current_thread().name, 3, column_elements))
+
+    here, large = threading.current_thread().name, 2**30
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2}, raising=False)  # three processors
+    assert computing(1) == {here}
+    assert here not in computing(large)
+    monkeypatch.setenv("CONVLSTM_THREADS", "2")
+    for column_elements in (0, 1, large):
+        assert here not in computing(column_elements)
+    monkeypatch.setenv("CONVLSTM_THREADS", "1")
+    assert computing(large) == {here}
+
+
 @pytest.mark.parametrize("setting", ["0", "-1", "1.5", "two", " 2", "1e3"])
 def test_a_bad_convlstm_threads_is_named(without_cupy: None, monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
     monkeypatch.setenv("CONVLSTM_THREADS", setting)
-    for name in ("numpy", "auto"):
+    for name in ("numpy", "numpy:winograd", "auto"):
         with pytest.raises(ValueError, match=f"^CONVLSTM_THREADS must be an integer ≥ 1; got {setting!r}$"):
             get_backend(name)
 

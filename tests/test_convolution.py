@@ -9,15 +9,17 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from convlstm.backends import Array
+from convlstm.backends import Array, convolution
 from convlstm.backends.convolution import (
     chainer,
     convolve,
+    convolve_many,
     gradient_input,
     gradient_input_by_convolution,
     gradient_input_by_transposed_convolution,
     gradient_weights,
     gradient_weights_by_convolution,
+    gradient_weights_of_many,
     without_graph,
 )
 from convlstm.backends.geometry import Geometry, Padding, resolve_geometry
@@ -141,10 +143,12 @@ def test_any_geometry(
 def assert_all_agree(case: Case, x: Array, W: Array, dz: Array, z: Array, dx: Array, dW: Array) -> None:
     geometry = case.geometry()
     close(convolve(x, W, geometry), z)
+    close(convolve_many(x, W, geometry), z)
     close(gradient_input(dz, W, geometry, case.H, case.W), dx)
     close(gradient_input_by_convolution(dz, W, geometry, case.H, case.W), dx)
     close(gradient_input_by_transposed_convolution(dz, W, geometry, case.H, case.W), dx)
     close(gradient_weights(x, dz, geometry), dW)
+    close(gradient_weights_of_many(x, dz, geometry), dW)
     close(gradient_weights_by_convolution(x, dz, geometry), dW)
 
 
@@ -213,3 +217,43 @@ def test_operands_are_only_read() -> None:
     gradient_weights(x, dz, case.geometry())
     for operand, copy in zip((x, W, dz), copies.values(), strict=True):
         np.testing.assert_array_equal(operand, copy)
+
+
+@pytest.mark.parametrize(
+    "case", [CASES["3x3"], CASES["1x1"], CASES["uneven wide padding"]], ids=["3x3", "1x1", "stride"]
+)
+def test_bits_do_not_depend_on_how_operands_lie_in_memory(case: Case) -> None:
+    """So a map that was read from a file and one that the gates left give the same gradient."""
+    geometry = case.geometry()
+    x, W, dz = (operand.astype("float32") for operand in random_operands(case))
+    x_last, dz_last = (np.ascontiguousarray(a.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2) for a in (x, dz))
+    for operation in (gradient_weights_of_many, gradient_weights):
+        np.testing.assert_array_equal(operation(x_last, dz_last, geometry), operation(x, dz, geometry))
+    for convolving in (convolve, convolve_many):
+        np.testing.assert_array_equal(convolving(x_last, W, geometry), convolving(x, W, geometry))
+    right = gradient_input(dz, W, geometry, case.H, case.W)
+    np.testing.assert_array_equal(gradient_input(dz_last, W, geometry, case.H, case.W), right)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_many_maps_at_once_are_the_sum_of_each(case: Case) -> None:
+    """In one call of `gradient_weights_of_many`, as it is used over time steps."""
+    x, _, dz = random_operands(case._replace(N=5))
+    each = [gradient_weights_of_many(x[n : n + 1], dz[n : n + 1], case.geometry()) for n in range(5)]
+    close(gradient_weights_of_many(x, dz, case.geometry()), np.sum(each, axis=0))
+
+
+def test_a_planted_fault_of_many_maps_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples and channels exchanged, which one channel of one sample would not show."""
+    right = convolution._columns
+
+    def exchanged(x: Array, geometry: Geometry) -> Array:
+        columns = right(x, geometry)
+        return columns.transpose(3, 1, 2, 0, 4, 5)
+
+    monkeypatch.setattr(convolution, "_columns", exchanged)
+    case = Case(N=3, C=3)
+    x, W, dz = random_operands(case)
+    found = gradient_weights_of_many(x, dz, case.geometry())
+    assert np.abs(found - gradient_weights(x, dz, case.geometry())).max() > 0.1
+    assert np.abs(convolve_many(x, W, case.geometry()) - convolve(x, W, case.geometry())).max() > 0.1

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from convlstm.backends.numpy_backend import NumpyBackend
+from convlstm.backends import Array, winograd
+from convlstm.backends.geometry import resolve_geometry
+from convlstm.backends.numpy_backend import NumpyBackend, WinogradBackend
 
 
 def blas_threads() -> set[int]:
@@ -161,3 +163,123 @@ def test_a_backend_that_has_worked_can_be_copied_and_pickled() -> None:
     for copied in (copy.deepcopy(backend), pickle.loads(pickle.dumps(backend))):
         assert copied.threads == 3
         assert copied.map_samples(lambda part: part.start, 3, 1) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", [NumpyBackend, WinogradBackend])
+def test_a_copy_is_of_the_same_kind_and_leaves_as_small_samples_to_the_calling_thread(kind: type[NumpyBackend]) -> None:
+    backend = kind(2, 1000)
+    for copied in (copy.copy(backend), copy.deepcopy(backend), pickle.loads(pickle.dumps(backend))):
+        assert type(copied) is kind
+        assert (copied.name, copied.threads, copied.least_column_elements) == (kind.name, 2, 1000)
+        assert copied.description == backend.description
+
+
+@pytest.mark.parametrize("kind", [NumpyBackend, WinogradBackend])
+def test_small_samples_are_computed_by_the_calling_thread(kind: type[NumpyBackend]) -> None:
+    here = threading.get_ident()
+    for least, elements, alone in ((1000, 999, True), (1000, 1000, False), (0, 0, False)):
+        found = kind(2, least).map_samples(lambda part: threading.get_ident(), 3, elements)
+        assert (set(found) == {here}) is alone
+        assert (here in found) is alone
+
+
+@pytest.mark.parametrize(("threads", "samples"), [(1, 3), (3, 1)])
+def test_one_thread_or_one_sample_needs_no_pool(threads: int, samples: int) -> None:
+    backend = NumpyBackend(threads)
+    assert set(backend.map_samples(lambda part: threading.get_ident(), samples, 1)) == {threading.get_ident()}
+    assert backend._pool is None
+
+
+# Winograd's -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_description_names_threads() -> None:
+    assert WinogradBackend(3).description.endswith(", 3 worker thread(s)")
+
+
+def test_a_kernel_that_suits_is_transformed_with_one_thread_for_blas(monkeypatch: pytest.MonkeyPatch) -> None:
+    W, geometry = np.zeros((8, 8, 3, 3), "float32"), resolve_geometry(8, 8, (3, 3))
+    seen: list[set[int]] = []
+    right = winograd.transformed
+
+    def transformed(W: Array) -> winograd.TransformedKernel:
+        seen.append(blas_threads())
+        return right(W)
+
+    monkeypatch.setattr(winograd, "transformed", transformed)
+    with threadpool_limits(2, user_api="blas"):
+        kernel = WinogradBackend(2).prepare(W, geometry, 8, 8)
+    assert seen == [{1}]
+    assert isinstance(kernel, winograd.TransformedKernel)
+    assert kernel.shape == W.shape
+    assert NumpyBackend(2).prepare(W, geometry, 8, 8) is W
+
+
+UNSUITABLE: dict[str, tuple[int, int, dict[str, Any]]] = {
+    "few channels": (7, 28, {"kernel": (3, 3)}),
+    "few outputs": (8, 7, {"kernel": (3, 3)}),
+    "1x1": (8, 8, {"kernel": (1, 1)}),
+    "6x3": (8, 8, {"kernel": (6, 3)}),
+    "stride": (8, 8, {"kernel": (3, 3), "stride": (2, 1)}),
+    "dilation": (8, 8, {"kernel": (3, 3), "dilation": (1, 2)}),
+    "one output": (8, 8, {"kernel": (5, 5), "padding": ((0, 0), (0, 0)), "size": (5, 5)}),
+}
+
+
+@pytest.mark.parametrize(("C", "D", "options"), UNSUITABLE.values(), ids=UNSUITABLE.keys())
+def test_shapes_that_do_not_suit_have_the_plain_backends_gradients(C: int, D: int, options: dict[str, Any]) -> None:
+    """To the bit; the convolution itself, which is not Chainer's call, to rounding."""
+    given = dict(options)
+    size = given.pop("size", (8, 9))
+    geometry, rng = resolve_geometry(*size, **given), np.random.default_rng(0)
+    x, W = (rng.standard_normal(s).astype("float32") for s in ((1, C, *size), (D, C, *geometry.kernel)))
+    dz = rng.standard_normal((1, D, *geometry.output_shape(*size))).astype("float32")
+    fast, plain = WinogradBackend(1), NumpyBackend(1)
+    assert fast.prepare(W, geometry, *size) is W
+    z = plain.convolve(x, W, geometry)
+    np.testing.assert_allclose(fast.convolve(x, W, geometry), z, rtol=0, atol=1e-6 * np.abs(z).max(), strict=True)
+    dx, dW = plain.gradient_input(dz, W, geometry, *size), plain.gradient_weights(x, dz, geometry)
+    np.testing.assert_array_equal(fast.gradient_input(dz, W, geometry, *size), dx, strict=True)
+    np.testing.assert_array_equal(fast.gradient_weights(x, dz, geometry), dW, strict=True)
+
+
+def two_kernels(Cin: int, C: int, K: tuple[int, int] = (3, 3)) -> tuple[Array, Array]:
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((4 * C, Cin, *K)), rng.standard_normal((4 * C, C, *K))
+
+
+def test_two_kernels_are_joined_where_one_suits() -> None:
+    """Together 1 + 7 channels are enough; W_h keeps its part."""
+    W_x, W_h = two_kernels(1, 7)
+    geometry, rng = resolve_geometry(8, 9, (3, 3)), np.random.default_rng(1)
+    backend = WinogradBackend(1)
+    joined = backend.join(W_x, W_h, geometry, geometry, 8, 9)
+    assert joined is not None
+    both, alone = joined
+    assert (both.shape, alone.shape) == ((28, 8, 3, 3), W_h.shape)
+    x, h, dz = (rng.standard_normal((1, channels, 8, 9)) for channels in (1, 7, 28))
+    plain = NumpyBackend(1)
+    z = plain.convolve(x, W_x, geometry) + plain.convolve(h, W_h, geometry)
+    np.testing.assert_allclose(backend.convolve(np.concatenate((x, h), axis=1), both, geometry), z, atol=1e-11)
+    dx, dh = (plain.gradient_input(dz, W, geometry, 8, 9) for W in (W_x, W_h))
+    np.testing.assert_allclose(backend.gradient_input(dz, both, geometry, 8, 9)[:, :1], dx, atol=1e-11)
+    np.testing.assert_allclose(backend.gradient_input(dz, alone, geometry, 8, 9), dh, atol=1e-11)
+    assert plain.join(W_x, W_h, geometry, geometry, 8, 9) is None
+
+
+@pytest.mark.parametrize(
+    ("Cin", "C", "K", "over_x"),
+    [
+        (1, 6, (3, 3), {}),  # seven channels
+        (4, 8, (1, 1), {}),
+        (4, 8, (3, 3), {"padding": "valid"}),
+        (4, 8, (3, 3), {"stride": (2, 2)}),
+    ],
+)
+def test_two_kernels_are_not_joined_where_that_does_not_suit(
+    Cin: int, C: int, K: tuple[int, int], over_x: dict[str, Any]
+) -> None:
+    W_x, W_h = two_kernels(Cin, C, K)
+    over = resolve_geometry(9, 9, K, **over_x)
+    hidden = over.output_shape(9, 9)
+    assert WinogradBackend(1).join(W_x, W_h, over, resolve_geometry(*hidden, K), *hidden) is None

@@ -62,3 +62,19 @@ def test_the_ledger_is_the_same_byte_for_byte(reference: bytes, variables: dict[
 
 def test_the_ledger_tells_runs_apart(reference: bytes, tmp_path: Path) -> None:
     assert ledger(tmp_path, {}, "--seed", "1") != reference
+
+
+WINOGRAD = {"CONVLSTM_BACKEND": "numpy:winograd"}
+
+
+def test_winograds_ledger_is_the_same_in_another_process_and_not_the_plain_one(
+    reference: bytes, tmp_path: Path
+) -> None:
+    """Its bits are its own, and depend on the rest as little."""
+    found = []
+    for name in ("1 worker thread", "all at once"):
+        (tmp_path / name).mkdir()
+        found.append(ledger(tmp_path / name, {**PROCESSES[name], **WINOGRAD}))
+    assert found[0] == found[1]
+    assert found[0].count(b"\n") == 3
+    assert found[0] != reference
