@@ -5,14 +5,13 @@ Gradients are held in float64 against a difference of losses in a random directi
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
-from convlstm import ConvLSTM, Draws, EncoderForecaster, NextFrame, cli, self_check
+from convlstm import ConvLSTM, Draws, EncoderForecaster, NextFrame, self_check
 from convlstm.backends import Array, kernel_gradient, winograd
 from convlstm.backends.numpy_backend import NumpyBackend, WinogradBackend
 from convlstm.config import config_from
@@ -21,6 +20,7 @@ from convlstm.self_check import Variant, configured_variant
 from tests.frame_models import bits, loss_of, make_frames
 from tests.layer_problems import Problem, StackProblem, assert_same_bits
 from tests.numerical import directional_error, read_only
+from tests.test_self_check import run
 
 SIZE = (8, 9)
 OPERATIONS = ("convolve", "gradient_input", "gradient_weights")
@@ -154,15 +154,6 @@ def test_gradients_of_a_model(kind: Any, settings: Any, given: Any, calls: dict[
 
 
 # The command that checks gradients ------------------------------------------------------------------------------------
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Run `convlstm gradcheck` in this process and return its exit code."""
-    monkeypatch.setattr(sys, "argv", ["convlstm", "gradcheck", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
 
 
 def test_the_command_checks_them(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

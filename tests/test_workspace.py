@@ -96,6 +96,8 @@ class Case(NamedTuple):
 
 # One after the other: large after small and small after large, other kernels, dtypes, edges that are filled up.
 CASES = [
+    Case((8, 8), C=1, D=8),  # of one channel a turned array is contiguous as it is: no copy is made of it
+    Case((8, 8), C=8, D=1),
     Case((8, 8)),
     Case((30, 31)),
     Case((5, 4)),
